@@ -1,0 +1,55 @@
+# Every target sets up what it needs first and skips what is done already.
+PYTHON ?= python3
+ARGS ?=
+RUN := .venv/bin/python
+LOCAL := ACTIVITIES_BACKEND=memory
+
+.DEFAULT_GOAL := help
+.PHONY: help run chat test lint format proto openapi messages requirements clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+run: .venv/run.stamp ## Run the product in one process, in memory (ARGS="--http HOST:PORT --grpc HOST:PORT")
+	@$(RUN) manage.py serve --local $(ARGS)
+
+chat: .venv/run.stamp ## Type the bot's commands in this terminal, in memory
+	@$(RUN) manage.py chat --local $(ARGS)
+
+test: .venv/dev.stamp ## Run every proof once
+	$(RUN) -m pytest $(ARGS)
+
+lint: .venv/dev.stamp ## Check style, types, imports, migrations and generated files
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	$(LOCAL) .venv/bin/mypy .
+	$(LOCAL) .venv/bin/lint-imports
+	$(LOCAL) $(RUN) manage.py makemigrations --check --dry-run
+	$(RUN) scripts/generate.py --check proto openapi
+
+format: .venv/dev.stamp ## Format the code and mend what can be mended
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+proto: .venv/dev.stamp ## Make the protobuf and gRPC code again
+	$(RUN) scripts/generate.py proto
+
+openapi: .venv/dev.stamp ## Make docs/openapi.yaml again
+	$(RUN) scripts/generate.py openapi
+
+requirements: .venv/dev.stamp ## Compile the pinned lists again, with the newest versions that fit
+	.venv/bin/uv pip compile -q --upgrade --no-emit-find-links --no-header --generate-hashes --universal \
+		--python-version 3.11 requirements.in -o requirements.txt
+	.venv/bin/uv pip compile -q --upgrade --no-emit-find-links --no-header --generate-hashes --universal \
+		--python-version 3.11 requirements-dev.in -o requirements-dev.txt
+
+clean: ## Remove what was made here: .venv and caches
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+.venv/run.stamp: requirements.txt scripts/set_up.py
+	@$(PYTHON) scripts/set_up.py requirements.txt
+	@touch $@
+
+.venv/dev.stamp: .venv/run.stamp requirements-dev.txt
+	@$(PYTHON) scripts/set_up.py requirements-dev.txt
+	@touch $@

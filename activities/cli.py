@@ -1,0 +1,80 @@
+"""What the commands of the processes share: one clear line and exit code 2 for whatever is wrong; a polite stop."""
+
+from __future__ import annotations
+
+import ipaddress
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+STOP_SECONDS = 10.0
+"""How long a stopping process lets what it has under way take."""
+
+
+class _OneLineParser(CommandParser):
+    """Says what is wrong without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+class OneLineCommand(BaseCommand):
+    """A command whose bad options are one line on standard error and exit code 2."""
+
+    requires_system_checks: list[str] = []  # noqa: RUF012 - Django's own attribute
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        parser.__class__ = _OneLineParser
+        return parser
+
+
+def wrong(message: str) -> CommandError:
+    """An error that ends the command with its one line and exit code 2."""
+    return CommandError(message, returncode=2)
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """From HOST:PORT, where an IPv6 host is in brackets; port 0 means any free one. `ValueError` for anything else."""
+    host, colon, port = address.rpartition(":")
+    if not (colon and host and port.isascii() and port.isdigit() and int(port) < 2**16):
+        raise ValueError(address)
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def listening_host(option: str, address: str, *, insecure: bool) -> str:
+    """The host of a command's HOST:PORT, which only this machine may reach unless told otherwise in words."""
+    try:
+        host, _ = host_and_port(address)
+    except ValueError:
+        raise wrong(f"{option} {address}: expected HOST:PORT like 127.0.0.1:8000") from None
+    if not insecure and not is_loopback(host):
+        raise wrong(
+            f"{option} {address}: tokens and health data would cross the network in plain text; listen on 127.0.0.1 "
+            "behind a proxy with TLS, or add --insecure if that is what you want"
+        )
+    return host
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens on `host`."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@contextmanager
+def until_signalled() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set. To be entered before the first line that says the process is up."""
+    stopping = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stopping.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

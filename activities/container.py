@@ -1,0 +1,87 @@
+"""The one place that reads settings and chooses the parts of a process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+from activities.access import Access
+from activities.ports import Activities, Call, Chats, Repository
+from activities.repositories.guarded import Guard, GuardedRepository
+from activities.repositories.memory import MemoryRepository
+from activities.service import ActivityService, ChatService
+from activities.streams import StreamSlots
+
+
+@dataclass(frozen=True)
+class Container:
+    """What a transport needs."""
+
+    activities: Activities
+    chats: Chats
+    access: Access
+    streams: StreamSlots
+    ready: Callable[[Call], None]
+    """Returns when the storage answers, raises the error that tells why not."""
+    close: Callable[[], None]
+    """Lets what is under way end and gives everything back."""
+
+
+@cache
+def container() -> Container:
+    """The parts of this process, chosen by its settings."""
+    if settings.ACTIVITIES_BACKEND == "grpc":
+        return on_service(target=settings.ACTIVITIES_GRPC_TARGET, token=settings.ACTIVITIES_GRPC_TOKEN)
+    if settings.ACTIVITIES_BACKEND == "memory":
+        return on_repository(MemoryRepository(max_activities=settings.ACTIVITIES_MAX_PER_CHAT))
+    raise ImproperlyConfigured(
+        f"ACTIVITIES_BACKEND: this release cannot do {settings.ACTIVITIES_BACKEND}; add --local to keep "
+        "everything in memory, or set it to grpc"
+    )
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def on_repository(repository: Repository, *, clock: Callable[[], datetime] = utc_now) -> Container:
+    """The parts of a data service on this store. `clock` decides what day it is."""
+    guard = Guard(slots=settings.ACTIVITIES_STORAGE_SLOTS, limit=settings.ACTIVITIES_STORAGE_SECONDS)
+    guarded = GuardedRepository(repository, guard)
+    return Container(
+        activities=ActivityService(guarded, clock=clock),
+        chats=ChatService(guarded),
+        access=access(),
+        streams=StreamSlots(settings.ACTIVITIES_MAX_STREAMS),
+        ready=lambda call: guarded.ping(call=call),
+        close=guard.close,
+    )
+
+
+def on_service(*, target: str, token: str) -> Container:
+    """The parts of an interface service on the data service at `target`, which is shown our service `token`."""
+    from grpc_server.client import Remote  # only the interface service needs it
+
+    remote = Remote(target=target, token=token, limit=settings.ACTIVITIES_STORAGE_SECONDS)
+    return Container(
+        activities=remote.activities,
+        chats=remote.chats,
+        access=access(),
+        streams=StreamSlots(settings.ACTIVITIES_MAX_STREAMS),
+        ready=remote.ready,
+        close=remote.close,
+    )
+
+
+def access() -> Access:
+    """Who may act for which chat, by the settings."""
+    return Access(
+        keys=[settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS],
+        services=settings.ACTIVITIES_SERVICE_TOKENS,
+        lifetime=timedelta(days=settings.ACTIVITIES_TOKEN_DAYS),
+    )

@@ -1,0 +1,144 @@
+"""What transports call, and what a store offers. Implementations are interchangeable."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from activities.domain import (
+    Activity,
+    ActivityChanges,
+    ActivityPage,
+    Chat,
+    ChatChanges,
+    Command,
+    Order,
+    Outcome,
+    Page,
+)
+
+MAX_REQUEST_BYTES = 1 << 20
+"""The largest request that any transport takes; a valid one is under 10 kB."""
+
+
+class Cancelled(Exception):
+    """The caller has gone; there is nobody to answer."""
+
+
+class Cancellation:
+    """Tells that the caller has gone. Thread-safe; what is hooked on after the fact is called at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._hooks: list[Callable[[], object]] = []
+        self._happened = False
+
+    @property
+    def happened(self) -> bool:
+        return self._happened
+
+    def cancel(self) -> None:
+        with self._lock:
+            self._happened = True
+            hooks, self._hooks = self._hooks, []
+        for hook in hooks:
+            hook()
+
+    def on_cancel(self, hook: Callable[[], object]) -> None:
+        with self._lock:
+            if not self._happened:
+                self._hooks.append(hook)
+                return
+        hook()
+
+    def forget(self, hook: Callable[[], object]) -> None:
+        """Takes a hook back, so that a long call does not collect them."""
+        with self._lock:
+            if hook in self._hooks:
+                self._hooks.remove(hook)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What comes with a request besides its content.
+
+    `asked_at` and `deadline` are on `time.monotonic()`'s clock, in seconds: when the caller asked, and when it
+    stops waiting of its own accord (infinity when it does not say).
+    """
+
+    asked_at: float = field(default_factory=time.monotonic)
+    deadline: float = math.inf
+    request_id: UUID | None = None
+    cancellation: Cancellation = field(default_factory=Cancellation)
+
+
+class Activities(Protocol):
+    """The use cases. Every method raises `activities.domain.ActivitiesError`s and nothing else by design.
+
+    A create, update or delete with `call.request_id` is safe to repeat: the second gets the first one's answer.
+    """
+
+    def create(self, chat_id: int, *, activity: Activity, call: Call) -> Activity: ...
+
+    def get(self, chat_id: int, *, name: str, call: Call) -> Activity: ...
+
+    def list(self, chat_id: int, *, page: Page, call: Call) -> ActivityPage: ...
+
+    def stream(self, chat_id: int, *, order: Order, call: Call) -> Generator[Activity]:
+        """All activities as they are read. No snapshot: what does not change meanwhile appears exactly once.
+
+        Whoever stops early closes it.
+        """
+        ...
+
+    def today(self, chat_id: int, *, page: Page, call: Call) -> ActivityPage:
+        """Those active on the chat's own date."""
+        ...
+
+    def update(self, chat_id: int, *, name: str, changes: ActivityChanges, call: Call) -> Activity: ...
+
+    def delete(self, chat_id: int, *, name: str, call: Call) -> None: ...
+
+    def apply(self, commands: Sequence[Command], *, call: Call) -> Sequence[Outcome]:
+        """Commands together in one access; each succeeds or fails for itself."""
+        ...
+
+
+class Chats(Protocol):
+    """What is known of a chat. A chat that nobody has spoken of has the defaults."""
+
+    def get(self, chat_id: int, *, call: Call) -> Chat: ...
+
+    def update(self, chat_id: int, *, changes: ChatChanges, call: Call) -> Chat: ...
+
+
+class Repository(Protocol):
+    """What a store offers: each method is one access, atomic, over before or soon after `call.deadline`."""
+
+    def apply(self, commands: Sequence[Command], *, now: datetime, call: Call) -> Sequence[Outcome]:
+        """All commands in one transaction, each in a savepoint of its own."""
+        ...
+
+    def get(self, chat_id: int, *, name: str, call: Call) -> Activity: ...
+
+    def page(self, chat_id: int, *, page: Page, call: Call) -> ActivityPage: ...
+
+    def batch(self, chat_id: int, *, order: Order, after: Activity | None, size: int, call: Call) -> Sequence[Activity]:
+        """At most `size` activities that come after `after` in the order; the first ones when it is None."""
+        ...
+
+    def today(self, chat_id: int, *, now: datetime, page: Page, call: Call) -> ActivityPage: ...
+
+    def chat(self, chat_id: int, *, call: Call) -> Chat: ...
+
+    def update_chat(self, chat_id: int, *, changes: ChatChanges, call: Call) -> Chat: ...
+
+    def ping(self, *, call: Call) -> None:
+        """Returns when the store answers."""
+        ...

@@ -1,0 +1,211 @@
+"""The HTTP server: uvicorn in front, Django's WSGI application in threads behind.
+
+The front reads a request whole before a thread is given to it, so that slow clients hold no thread; it bounds the
+body, keeps a name one path segment, and tells the application when the client has gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import uvicorn
+from a2wsgi import WSGIMiddleware
+
+from activities.cli import STOP_SECONDS, host_and_port
+from activities.container import Container
+from activities.ports import MAX_REQUEST_BYTES, Cancellation
+
+THREADS = 32
+"""Handler threads; more than there can be streams, so that other requests always find one."""
+BODY_SECONDS = 10.0
+"""How long a client may take to send its body."""
+MOST_DRAINED = 32 << 20
+"""A body that is too large is read up to here before it is refused, since most clients listen only when they have
+sent; beyond, the connection is closed on them."""
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+
+class _Refused(Exception):
+    """The request does not get to the application."""
+
+    def __init__(self, status: int, name: str, detail: str) -> None:
+        super().__init__(name)
+        self.status = status
+        self.body = json.dumps({"error": name, "detail": detail}).encode()
+
+
+class Front:
+    """An ASGI application round another one, `app`, which gets whole bodies and the keys of `environ`."""
+
+    def __init__(self, app: App, container: Container) -> None:
+        self._app = app
+        self._container = container
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        asked_at = time.monotonic()
+        cancellation = Cancellation()
+        try:
+            path = _path(scope["raw_path"])
+            body = await asyncio.wait_for(_body(scope["headers"], receive), BODY_SECONDS)
+        except _Refused as refused:
+            await _answer(send, refused)
+            return
+        except TimeoutError:
+            await _answer(send, _Refused(408, "RequestTimeout", f"the body must arrive within {BODY_SECONDS:g} s"))
+            return
+        except _Gone:
+            return
+        headers = [pair for pair in scope["headers"] if pair[0] not in (b"content-length", b"transfer-encoding")]
+        inner = {
+            **scope,
+            "path": path,
+            "headers": [*headers, (b"content-length", str(len(body)).encode())],
+            "activities": {
+                "activities.container": self._container,
+                "activities.asked_at": asked_at,
+                "activities.cancellation": cancellation,
+            },
+        }
+        watch = asyncio.create_task(_watch(receive, cancellation))
+        try:
+            await self._app(inner, _replay(body), send)
+        finally:
+            watch.cancel()
+
+
+class _Gone(Exception):
+    """The client went before it had sent its request."""
+
+
+_KEPT = re.compile(rb"%(2[Ff]|25)")
+
+
+def _path(raw: bytes) -> str:
+    """The path decoded, but for `%2F` and `%25`: the routes decode these, so that a name stays one segment."""
+    kept = _KEPT.sub(rb"%25\1", raw)
+    try:
+        return unquote_to_bytes(kept).decode()
+    except UnicodeDecodeError:
+        raise _Refused(400, "BadRequest", "the path must be percent-encoded UTF-8, like /vitamin%20C/") from None
+
+
+async def _body(headers: Iterable[tuple[bytes, bytes]], receive: Receive) -> bytes:
+    declared = int(dict(headers).get(b"content-length", b"0"))
+    too_large = _Refused(413, "RequestTooLarge", f"a request has at most {MAX_REQUEST_BYTES} bytes")
+    if declared > MOST_DRAINED:
+        raise too_large
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Gone
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > MAX_REQUEST_BYTES:
+            chunks.clear()
+            if size > MOST_DRAINED:
+                raise too_large
+        else:
+            chunks.append(chunk)
+        if not message.get("more_body", False):
+            break
+    if size > MAX_REQUEST_BYTES:
+        raise too_large
+    return b"".join(chunks)
+
+
+async def _watch(receive: Receive, cancellation: Cancellation) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    cancellation.cancel()
+
+
+def _replay(body: bytes) -> Receive:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+async def _answer(send: Send, refused: _Refused) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(refused.body)).encode())]
+    if refused.status in (408, 413):
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
+    await send({"type": "http.response.body", "body": refused.body})
+
+
+def _wsgi_application() -> Callable[..., Iterable[bytes]]:
+    """Django's application, with the front's keys in its environ."""
+    from activities_project.wsgi import application
+
+    def with_keys(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        environ.update(environ["asgi.scope"]["activities"])
+        return application(environ, start_response)
+
+    return with_keys
+
+
+class _Uvicorn(uvicorn.Server):
+    """Tells when it has started."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+
+class HttpServer:
+    """Serves a container at HOST:PORT, which is taken at once; port 0 means any free one.
+
+    Raises `OSError` when the port is not to be had.
+    """
+
+    def __init__(self, container: Container, address: str) -> None:
+        host, port = host_and_port(address)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.create_server((host, port), family=family, backlog=512)
+        self.port: int = self._socket.getsockname()[1]
+        self._bridge = WSGIMiddleware(_wsgi_application(), workers=THREADS)  # type: ignore[arg-type]
+        self._server = _Uvicorn(
+            uvicorn.Config(
+                Front(self._bridge, container),  # type: ignore[arg-type]
+                interface="asgi3",
+                lifespan="off",
+                ws="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=int(STOP_SECONDS),
+            )
+        )
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http")
+
+    def start(self) -> None:
+        self._thread.start()
+        self._server.up.wait()
+
+    def stop(self) -> None:
+        """Takes no new request, lets those under way end for `STOP_SECONDS`, then cuts them off."""
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join()
+        self._socket.close()
+        self._bridge.executor.shutdown()

@@ -1,0 +1,172 @@
+"""Settings of every process. The environment is read here and nowhere else; the README has the table."""
+
+import sys
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+from environs import Env
+
+from activities.access import ServiceToken
+from activities_project.environment import checked, made_once, number, one_of, whole, words
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = Env()
+env.read_env(str(BASE_DIR / ".env"), recurse=False)
+
+# ------------------------------------------------------------------------------------- the product
+
+ACTIVITIES_BACKEND = checked(
+    env,
+    "ACTIVITIES_BACKEND",
+    one_of("postgres", "memory", "grpc", "kafka"),
+    default="postgres",
+    expected="expected postgres, memory, grpc or kafka",
+)
+ACTIVITIES_STORAGE_SLOTS = checked(
+    env, "ACTIVITIES_STORAGE_SLOTS", whole(1, 1000), default="10", expected="expected a number from 1 to 1000 like 10"
+)
+ACTIVITIES_STORAGE_SECONDS = checked(
+    env, "ACTIVITIES_STORAGE_SECONDS", number(0.01, 60), default="2", expected="expected seconds from 0.01 to 60 like 2"
+)
+ACTIVITIES_MAX_PER_CHAT = checked(
+    env,
+    "ACTIVITIES_MAX_PER_CHAT",
+    whole(1, 10_000_000),
+    default="10000",
+    expected="expected a number from 1 to 10000000 like 10000",
+)
+ACTIVITIES_MAX_STREAMS = checked(
+    env, "ACTIVITIES_MAX_STREAMS", whole(1, 30), default="16", expected="expected a number from 1 to 30 like 16"
+)
+ACTIVITIES_TOKEN_DAYS = checked(
+    env, "ACTIVITIES_TOKEN_DAYS", number(0.0001, 3650), default="90", expected="expected days, at most 3650, like 90"
+)
+ACTIVITIES_SERVICE_TOKENS = checked(
+    env,
+    "ACTIVITIES_SERVICE_TOKENS",
+    lambda text: [ServiceToken.parse(word) for word in words(text)],
+    default="",
+    expected="expected name:secret or name:secret:read, separated by commas; a secret has at least 32 characters "
+    "of A-Z a-z 0-9 _ -",
+)
+ACTIVITIES_GRPC_TARGET = env.str("ACTIVITIES_GRPC_TARGET", "127.0.0.1:50061")
+ACTIVITIES_GRPC_TOKEN = env.str("ACTIVITIES_GRPC_TOKEN", "")
+ACTIVITIES_GRPC_REFLECTION = checked(
+    env,
+    "ACTIVITIES_GRPC_REFLECTION",
+    one_of("auto", "on", "off"),
+    default="auto",
+    expected="expected auto (on when listening on loopback), on or off",
+)
+
+# ----------------------------------------------------------------------------------------- Django
+
+LOCAL_KEY = BASE_DIR / ".local" / "secret_key"
+
+
+def _secret_key() -> str:
+    key: str = env.str("DJANGO_SECRET_KEY", "")
+    if key:
+        return key
+    if ACTIVITIES_BACKEND == "memory":
+        return made_once(LOCAL_KEY)
+    # `token issue` beside a running `serve --local` has to sign with that process's key.
+    if sys.argv[1:2] == ["token"] and LOCAL_KEY.exists():
+        return LOCAL_KEY.read_text()
+    raise ImproperlyConfigured(
+        "DJANGO_SECRET_KEY: needed on every backend but memory; make one with "
+        "python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
+    )
+
+
+SECRET_KEY = _secret_key()
+SECRET_KEY_FALLBACKS = checked(
+    env, "DJANGO_SECRET_KEY_FALLBACKS", words, default="", expected="expected former keys, separated by commas"
+)
+DEBUG = False
+ALLOWED_HOSTS = checked(
+    env,
+    "DJANGO_ALLOWED_HOSTS",
+    words,
+    default="127.0.0.1,localhost,[::1]",
+    expected="expected host names, separated by commas",
+)
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_prometheus",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "activities",
+    "activities_project",
+    "bot",
+    "grpc_server",
+    "kafka_worker",
+]
+MIDDLEWARE = [
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
+    }
+]
+ROOT_URLCONF = "activities_project.urls"
+WSGI_APPLICATION = "activities_project.wsgi.application"
+APPEND_SLASH = False  # a name may end in a slash: guessing one more would mean another activity
+DATABASES: dict[str, dict[str, object]] = {}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+PROMETHEUS_EXPORT_MIGRATIONS = False
+
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("ru", "Русский")]
+LOCALE_PATHS = [BASE_DIR / "bot" / "locale"]
+
+STATIC_URL = "static/"
+WHITENOISE_USE_FINDERS = True
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["activities.api.authentication.TokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "DEFAULT_PARSER_CLASSES": [
+        "activities.api.parsers.ExactJSONParser",
+        "rest_framework.parsers.FormParser",
+        "rest_framework.parsers.MultiPartParser",
+    ],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "activities.api.errors.handle",
+    "UNAUTHENTICATED_USER": None,
+}
+
+# ---------------------------------------------------------------------------------------- logging
+
+LOG_LEVEL = checked(
+    env,
+    "LOG_LEVEL",
+    one_of("DEBUG", "INFO", "WARNING", "ERROR"),
+    default="INFO",
+    expected="expected DEBUG, INFO, WARNING or ERROR",
+)
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+    "loggers": {"django.request": {"level": "ERROR"}, "uvicorn": {"level": "WARNING"}},
+}

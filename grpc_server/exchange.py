@@ -1,0 +1,147 @@
+"""One call on its way through the server: who asks, for which chat, until when; and how errors leave."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from activities.access import Access
+from activities.domain import ActivitiesError, Reading, read_request_id
+from activities.ports import Call, Cancellation, Cancelled
+from activities.wire import DOMAIN, given_fields, status_of
+
+logger = logging.getLogger(__name__)
+
+WAY_BACK = 0.05
+"""The part of the caller's time that is kept for the answer's way back, so that it gets our error, not its own."""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What a servicer gets in place of the bare context."""
+
+    context: grpc.ServicerContext
+    asked_at: float
+    cancellation: Cancellation = field(default_factory=Cancellation)
+
+    def metadata(self, name: str) -> str | None:
+        for key, value in self.context.invocation_metadata():
+            if key == name:
+                return value if isinstance(value, str) else value.decode("latin-1")
+        return None
+
+    def read(self, request: Message, access: Access, *, writes: bool = False) -> Asked:
+        """Who asks for what. Raises `NotAuthenticated` and `PermissionDenied`; broken rules wait in the reading."""
+        principal = access.authenticate(self.metadata("authorization"))
+        if writes:
+            principal.must_write()
+        reading = Reading()
+        fields = given_fields(request)
+        chat_id = reading.take("chat_id", principal.chat, fields["chat_id"])
+        request_id = self.metadata("x-request-id")
+        return Asked(
+            reading=reading,
+            fields=fields,
+            chat_id=chat_id,
+            call=self._call(reading.take("x-request-id", read_request_id, request_id) if request_id else None),
+        )
+
+    def _call(self, request_id: UUID | None) -> Call:
+        remaining = self.context.time_remaining()
+        deadline = math.inf if remaining is None else time.monotonic() + remaining * (1 - WAY_BACK)
+        return Call(self.asked_at, deadline, request_id, self.cancellation)
+
+    # The framework calls these two for an rpc that a service does not have.
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        self.context.set_code(code)
+
+    def set_details(self, details: str) -> None:
+        self.context.set_details(details)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request as read so far. `chat_id` and `call` are good once `reading.done()` has returned."""
+
+    reading: Reading
+    fields: dict[str, object]
+    chat_id: int
+    call: Call
+
+
+class Exchanges(grpc.ServerInterceptor):
+    """Gives each call of ours its `Exchange`, and its errors the form that the contract promises."""
+
+    def intercept_service(
+        self, continuation: Callable[[Any], Any], handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler | None:
+        handler = continuation(handler_call_details)
+        if handler is None or not handler_call_details.method.startswith("/activities."):
+            return handler  # type: ignore[no-any-return]
+        # Here, and not in the handler: what waits for a free thread waits on the caller's time.
+        asked_at = time.monotonic()
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(
+                partial(_answer_stream, handler.unary_stream, asked_at),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            partial(_answer, handler.unary_unary, asked_at), handler.request_deserializer, handler.response_serializer
+        )
+
+
+def _answer(behaviour: Callable[..., Any], asked_at: float, request: Message, context: grpc.ServicerContext) -> Any:
+    try:
+        return behaviour(request, _begin(context, asked_at))
+    except Exception as error:
+        _abort(error, context)
+
+
+def _answer_stream(
+    behaviour: Callable[..., Any], asked_at: float, request: Message, context: grpc.ServicerContext
+) -> Iterator[Any]:
+    try:
+        yield from behaviour(request, _begin(context, asked_at))
+    except Exception as error:
+        _abort(error, context)
+
+
+def _begin(context: grpc.ServicerContext, asked_at: float) -> Exchange:
+    exchange = Exchange(context, asked_at)
+    if not context.add_callback(exchange.cancellation.cancel):
+        exchange.cancellation.cancel()  # the caller went while the call waited for a thread
+    return exchange
+
+
+def _abort(error: Exception, context: grpc.ServicerContext) -> None:
+    """Ends the call; always raises."""
+    if isinstance(error, ActivitiesError):
+        context.abort_with_status(rpc_status.to_status(status_of(error)))
+    if isinstance(error, Cancelled):
+        context.abort(grpc.StatusCode.CANCELLED, "the caller has gone")
+    if isinstance(error, NotImplementedError):
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not implemented!")
+    reference = str(uuid.uuid4())
+    logger.error("unexpected error, request id %s", reference, exc_info=error)
+    context.abort_with_status(rpc_status.to_status(_internal(reference)))
+
+
+def _internal(reference: str) -> status_pb2.Status:
+    status = status_pb2.Status(code=code_pb2.INTERNAL, message=f"internal error, request id {reference}")
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason="Internal", domain=DOMAIN))
+    status.details.add().Pack(error_details_pb2.RequestInfo(request_id=reference))
+    return status

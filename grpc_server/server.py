@@ -1,0 +1,73 @@
+"""The gRPC server: its port, its options, its beginning and end."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+from django.conf import settings
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from activities.cli import is_loopback
+from activities.container import Container
+from activities.ports import MAX_REQUEST_BYTES
+from grpc_server.exchange import Exchanges
+from grpc_server.services import ActivityServicer, ChatServicer
+from proto.activities.v1 import activities_pb2, activities_pb2_grpc, chats_pb2, chats_pb2_grpc
+
+THREADS = 64
+"""Handler threads; more than there can be streams, so that other calls always find one."""
+
+
+class GrpcServer:
+    """Serves a container at HOST:PORT, which is taken at once; port 0 means any free one.
+
+    Raises `OSError` when the port is not to be had.
+    """
+
+    def __init__(self, container: Container, address: str, *, reflected: bool = True) -> None:
+        self._server = grpc.server(
+            ThreadPoolExecutor(THREADS, thread_name_prefix="grpc"),
+            interceptors=[Exchanges()],
+            options=[
+                # Otherwise a second server on the same port starts without a word and shares the traffic.
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+            ],
+        )
+        activities_pb2_grpc.add_ActivityServiceServicer_to_server(
+            ActivityServicer.as_servicer(container=container), self._server
+        )
+        chats_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer.as_servicer(container=container), self._server)
+        self._health = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._names = (
+            activities_pb2.DESCRIPTOR.services_by_name["ActivityService"].full_name,
+            chats_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name,
+        )
+        if reflected:
+            reflection.enable_server_reflection(
+                (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+            )
+        try:
+            self.port: int = self._server.add_insecure_port(address)
+        except RuntimeError as failed:
+            raise OSError(f"cannot listen on {address}: the port is taken or not ours to take") from failed
+
+    def start(self) -> None:
+        self._server.start()
+        for name in ("", *self._names):
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    def stop(self, grace: float) -> None:
+        """Takes no new call, lets those under way end for `grace` seconds, then cancels them."""
+        self._health.enter_graceful_shutdown()
+        self._server.stop(grace).wait()
+
+
+def reflects(host: str) -> bool:
+    """Whether a server that listens on `host` tells its methods to whoever asks: a setting, else on loopback alone."""
+    if settings.ACTIVITIES_GRPC_REFLECTION == "auto":
+        return is_loopback(host)
+    return bool(settings.ACTIVITIES_GRPC_REFLECTION == "on")

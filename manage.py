@@ -1,0 +1,24 @@
+#!/usr/bin/env python
+"""The command line of the project."""
+
+import os
+import sys
+
+
+def main() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "activities_project.settings")
+    if "--local" in sys.argv[2:]:
+        os.environ["ACTIVITIES_BACKEND"] = "memory"  # before settings are read, so that nothing touches a database
+
+    from django.core.exceptions import ImproperlyConfigured
+    from django.core.management import execute_from_command_line
+
+    try:
+        execute_from_command_line(sys.argv)
+    except ImproperlyConfigured as wrong:
+        print(f"manage.py: {wrong}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

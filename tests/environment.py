@@ -1,0 +1,9 @@
+"""Sets the environment of the tests; loaded by pytest before Django reads its settings."""
+
+import os
+
+os.environ["ACTIVITIES_BACKEND"] = "memory"
+os.environ["DJANGO_SECRET_KEY"] = "a-key-for-tests-only-0123456789abcdefghijklmnop"
+os.environ["ACTIVITIES_SERVICE_TOKENS"] = (
+    "interface:service-secret-0123456789abcdefghij,watcher:reading-secret-0123456789abcdefghij:read"
+)
