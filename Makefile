@@ -5,7 +5,7 @@ RUN := .venv/bin/python
 LOCAL := ACTIVITIES_BACKEND=memory
 
 .DEFAULT_GOAL := help
-.PHONY: help run chat test lint format proto openapi messages requirements clean
+.PHONY: help run chat test services services-stop lint format proto openapi messages requirements clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -16,8 +16,14 @@ run: .venv/run.stamp ## Run the product in one process, in memory (ARGS="--http 
 chat: .venv/run.stamp ## Type the bot's commands in this terminal, in memory
 	@$(RUN) manage.py chat --local $(ARGS)
 
-test: .venv/dev.stamp ## Run every proof once
-	$(RUN) -m pytest $(ARGS)
+test: .venv/dev.stamp ## Run every proof once, on real services that it starts and stops
+	$(PYTHON) scripts/services.py run $(RUN) -m pytest $(ARGS)
+
+services: ## Start PostgreSQL, pgbouncer and Redis on free loopback ports; see .services/env
+	@$(PYTHON) scripts/services.py start
+
+services-stop: ## Stop them and remove their data
+	@$(PYTHON) scripts/services.py stop
 
 lint: .venv/dev.stamp ## Check style, types, imports, migrations and generated files
 	.venv/bin/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ STOP_SECONDS = 10.0
 """How long a stopping process lets what it has under way take."""
 
 
-class _OneLineParser(CommandParser):
+class OneLineParser(CommandParser):
     """Says what is wrong without the usage before it."""
 
     def error(self, message: str) -> NoReturn:
@@ -29,7 +30,7 @@ class OneLineCommand(BaseCommand):
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         parser = super().create_parser(prog_name, subcommand, **kwargs)
-        parser.__class__ = _OneLineParser
+        parser.__class__ = OneLineParser  # Django offers no way to choose it
         return parser
 
 
@@ -58,6 +59,11 @@ def listening_host(option: str, address: str, *, insecure: bool) -> str:
             "behind a proxy with TLS, or add --insecure if that is what you want"
         )
     return host
+
+
+def family(address: str) -> socket.AddressFamily:
+    """The family of the sockets that listen on HOST:PORT."""
+    return socket.AF_INET6 if address.startswith("[") else socket.AF_INET
 
 
 def is_loopback(host: str) -> bool:

@@ -39,9 +39,10 @@ def container() -> Container:
         return on_service(target=settings.ACTIVITIES_GRPC_TARGET, token=settings.ACTIVITIES_GRPC_TOKEN)
     if settings.ACTIVITIES_BACKEND == "memory":
         return on_repository(MemoryRepository(max_activities=settings.ACTIVITIES_MAX_PER_CHAT))
+    if settings.ACTIVITIES_BACKEND == "postgres":
+        return on_repository(durable_repository())
     raise ImproperlyConfigured(
-        f"ACTIVITIES_BACKEND: this release cannot do {settings.ACTIVITIES_BACKEND}; add --local to keep "
-        "everything in memory, or set it to grpc"
+        f"ACTIVITIES_BACKEND: this release cannot do {settings.ACTIVITIES_BACKEND}; it is one of postgres, memory, grpc"
     )
 
 
@@ -59,7 +60,21 @@ def on_repository(repository: Repository, *, clock: Callable[[], datetime] = utc
         access=access(),
         streams=StreamSlots(settings.ACTIVITIES_MAX_STREAMS),
         ready=lambda call: guarded.ping(call=call),
-        close=guard.close,
+        close=guarded.close,
+    )
+
+
+def durable_repository() -> Repository:
+    """PostgreSQL behind the cache."""
+    from django_redis import get_redis_connection
+
+    from activities.repositories.cached import Cache, CachedRepository
+    from activities.repositories.postgres import PostgresRepository
+
+    longest_read = settings.ACTIVITIES_STORAGE_SECONDS + 1  # the second within which every store ends
+    return CachedRepository(
+        PostgresRepository(max_activities=settings.ACTIVITIES_MAX_PER_CHAT),
+        Cache(cache(get_redis_connection), longest_read=longest_read),
     )
 
 

@@ -58,7 +58,7 @@ class ActivitiesError(Exception):
         return self.template.format_map(_Blank(self.details))
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.__dict__ == cast("ActivitiesError", other).__dict__
+        return type(self) is type(other) and self.__dict__ == other.__dict__
 
     __hash__ = Exception.__hash__
 
@@ -462,12 +462,7 @@ class Activity:
     quantity_per_time: Decimal
 
     def __post_init__(self) -> None:
-        if self.begin_date > self.end_date:
-            raise InvalidActivity([self._violation("end_date", "end_before_begin")])
-
-    def _violation(self, name: str, code: str) -> Violation:
-        dates = {"begin_date": self.begin_date.isoformat(), "end_date": self.end_date.isoformat()}
-        return Violation(name, code, dates)
+        _check_period(self.begin_date, self.end_date)
 
     @cached_property
     def key(self) -> str:
@@ -478,6 +473,12 @@ class Activity:
         return self.begin_date <= day <= self.end_date
 
 
+def _check_period(begin: date, end: date) -> None:
+    if begin > end:
+        dates = {"begin_date": begin.isoformat(), "end_date": end.isoformat()}
+        raise InvalidActivity([Violation("end_date", "end_before_begin", dates)])
+
+
 @dataclass(frozen=True, slots=True)
 class ActivityChanges:
     """What an update sets; None keeps."""
@@ -486,6 +487,10 @@ class ActivityChanges:
     end_date: date | None = None
     times_per_day: int | None = None
     quantity_per_time: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        if self.begin_date is not None and self.end_date is not None:
+            _check_period(self.begin_date, self.end_date)
 
     @property
     def given(self) -> dict[str, object]:
@@ -526,31 +531,20 @@ def read_changes(reading: Reading, raw: Mapping[str, object]) -> ActivityChanges
         for name, read in ACTIVITY_FIELDS.items()
         if name != "name" and name in raw
     }
-
-    def build() -> ActivityChanges:
-        changes = ActivityChanges(**values)  # type: ignore[arg-type]
-        if changes.begin_date and changes.end_date:  # two dates that cannot fit need no look at the third party
-            changes.applied_to(Activity("-", changes.begin_date, changes.begin_date, 1, Decimal(1)))
-        return changes
-
-    return _checked_together(reading, build, values)
+    return _checked_together(reading, lambda: ActivityChanges(**values), values)  # type: ignore[arg-type]
 
 
 def _checked_together(reading: Reading, build: Callable[[], T], values: Mapping[str, object]) -> T:
     """Builds from values of which some may be broken; a rule between two good ones is reported all the same."""
     begin, end = values.get("begin_date"), values.get("end_date")
-    if None in values.values():
-        if isinstance(begin, date) and isinstance(end, date):
-            try:
-                Activity("-", begin, end, 1, Decimal(1))
-            except InvalidActivity as invalid:
-                reading.violations.extend(invalid.violations)
-        return cast("T", None)
     try:
-        return build()
+        if None not in values.values():
+            return build()
+        if isinstance(begin, date) and isinstance(end, date):
+            _check_period(begin, end)
     except InvalidActivity as invalid:
         reading.violations.extend(invalid.violations)
-        return cast("T", None)
+    return cast("T", None)
 
 
 class _Descending:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -25,6 +25,10 @@ from activities.domain import (
 
 MAX_REQUEST_BYTES = 1 << 20
 """The largest request that any transport takes; a valid one is under 10 kB."""
+
+
+RECORD_LIFETIME = timedelta(hours=24)
+"""How long the answer to a request id is kept."""
 
 
 class Cancelled(Exception):
@@ -141,4 +145,8 @@ class Repository(Protocol):
 
     def ping(self, *, call: Call) -> None:
         """Returns when the store answers."""
+        ...
+
+    def close(self) -> None:
+        """Gives back what it holds, after the last access."""
         ...

@@ -9,7 +9,7 @@ from decimal import Decimal
 from itertools import chain, repeat
 from types import MappingProxyType
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from activities.domain import (
@@ -84,6 +84,18 @@ def activity_from(message: activities_pb2.Activity) -> Activity:
         times_per_day=message.times_per_day,
         quantity_per_time=Decimal(repr(message.quantity_per_time)),
     )
+
+
+def activity_to_bytes(activity: Activity) -> bytes:
+    return activity_message(activity).SerializeToString()
+
+
+def activity_from_bytes(data: bytes) -> Activity:
+    """What `activity_to_bytes` made; `ValueError` for anything else."""
+    try:
+        return activity_from(activities_pb2.Activity.FromString(data))
+    except (DecodeError, InvalidActivity, ArithmeticError) as garbage:
+        raise ValueError("no activity") from garbage
 
 
 def list_message(page: ActivityPage) -> activities_pb2.ActivityListResponse:

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from environs import Env, EnvError
@@ -63,8 +64,42 @@ def words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
+def durable_database(url: str) -> dict[str, object]:
+    """Django's settings of PostgreSQL behind pgbouncer, from its URL."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgres", "postgresql") or not (parts.hostname and parts.path.strip("/")):
+        raise ValueError(url)
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": unquote(parts.path.removeprefix("/")),
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": parts.hostname,
+        "PORT": parts.port or 5432,
+        # Each of the guard's threads keeps its own connection: they are few, as many as there can be accesses.
+        "CONN_MAX_AGE": None,
+        # pgbouncer's transaction pooling gives each transaction another session.
+        "DISABLE_SERVER_SIDE_CURSORS": True,
+        "OPTIONS": {"connect_timeout": 2},
+    }
+
+
+def redis_cache(url: str) -> dict[str, object]:
+    """Django's settings of the cache in Redis, from its URL. An exchange that takes longer costs more than it saves."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("redis", "rediss") or not parts.hostname:
+        raise ValueError(url)
+    return {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": url,
+        "OPTIONS": {"SOCKET_CONNECT_TIMEOUT": 0.025, "SOCKET_TIMEOUT": 0.025},
+    }
+
+
 def made_once(path: Path) -> str:
     """The secret in `path`, made by the first process that asks; only its owner can read it."""
+    if path.exists():
+        return path.read_text()
     path.parent.mkdir(mode=0o700, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.touch(mode=0o600)

@@ -13,13 +13,14 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
 import uvicorn
 from a2wsgi import WSGIMiddleware
+from django.urls import get_resolver
 
-from activities.cli import STOP_SECONDS, host_and_port
+from activities.cli import STOP_SECONDS, family, host_and_port
 from activities.container import Container
 from activities.ports import MAX_REQUEST_BYTES, Cancellation
 
@@ -154,7 +155,7 @@ def _wsgi_application() -> Callable[..., Iterable[bytes]]:
 
     def with_keys(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         environ.update(environ["asgi.scope"]["activities"])
-        return application(environ, start_response)
+        return cast("Iterable[bytes]", application(environ, start_response))
 
     return with_keys
 
@@ -178,11 +179,10 @@ class HttpServer:
     """
 
     def __init__(self, container: Container, address: str) -> None:
-        host, port = host_and_port(address)
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._socket = socket.create_server((host, port), family=family, backlog=512)
+        get_resolver().url_patterns  # noqa: B018 - views are loaded now: a server that cannot serve does not start
+        self._socket = socket.create_server(host_and_port(address), family=family(address), backlog=512)
         self.port: int = self._socket.getsockname()[1]
-        self._bridge = WSGIMiddleware(_wsgi_application(), workers=THREADS)  # type: ignore[arg-type]
+        self._bridge = WSGIMiddleware(_wsgi_application(), workers=THREADS)
         self._server = _Uvicorn(
             uvicorn.Config(
                 Front(self._bridge, container),  # type: ignore[arg-type]

@@ -7,7 +7,16 @@ from django.core.exceptions import ImproperlyConfigured
 from environs import Env
 
 from activities.access import ServiceToken
-from activities_project.environment import checked, made_once, number, one_of, whole, words
+from activities_project.environment import (
+    checked,
+    durable_database,
+    made_once,
+    number,
+    one_of,
+    redis_cache,
+    whole,
+    words,
+)
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -109,6 +118,7 @@ INSTALLED_APPS = [
     "kafka_worker",
 ]
 MIDDLEWARE = [
+    "activities.api.exchange.answer_ids",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -128,6 +138,18 @@ ROOT_URLCONF = "activities_project.urls"
 WSGI_APPLICATION = "activities_project.wsgi.application"
 APPEND_SLASH = False  # a name may end in a slash: guessing one more would mean another activity
 DATABASES: dict[str, dict[str, object]] = {}
+CACHES: dict[str, dict[str, object]] = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+if ACTIVITIES_BACKEND == "postgres":
+    DATABASES["default"] = checked(
+        env,
+        "DATABASE_URL",
+        durable_database,
+        default="",
+        expected="expected postgres://USER:PASSWORD@HOST:PORT/NAME, through pgbouncer",
+    )
+    CACHES["default"] = checked(
+        env, "REDIS_URL", redis_cache, default="", expected="expected redis://:PASSWORD@HOST:PORT/0"
+    )
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 PROMETHEUS_EXPORT_MIGRATIONS = False
 
@@ -140,6 +162,7 @@ LOCALE_PATHS = [BASE_DIR / "bot" / "locale"]
 STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True
 
+CSRF_FAILURE_VIEW = "activities.api.errors.csrf_failure"
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["activities.api.authentication.TokenAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": [],
@@ -148,9 +171,32 @@ REST_FRAMEWORK = {
         "rest_framework.parsers.FormParser",
         "rest_framework.parsers.MultiPartParser",
     ],
+    "DEFAULT_RENDERER_CLASSES": [
+        "rest_framework.renderers.JSONRenderer",
+        "activities.api.renderers.BrowsablePages",
+    ],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "activities.api.errors.handle",
+    "ALLOWED_VERSIONS": ["1"],  # the schema's page would put any `?version=` into a header
     "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Activities",
+    "DESCRIPTION": "Daily activities of a chat: what is due, how often and how much, from when to when.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_AUTHENTICATION": [],
+    "COMPONENT_SPLIT_REQUEST": True,
+    "TAGS": [
+        {"name": "activities", "description": "What a chat does each day."},
+        {"name": "chat", "description": "The chat that owns them."},
+        {"name": "access", "description": "The cookie of a browser."},
+        {"name": "process", "description": "What watches over the process asks here."},
+    ],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    # Without `validatorUrl` the page would show a badge from another host.
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None},
 }
 
 # ---------------------------------------------------------------------------------------- logging
@@ -168,5 +214,5 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
-    "loggers": {"django.request": {"level": "ERROR"}, "uvicorn": {"level": "WARNING"}},
+    "loggers": {"django.request": {"level": "CRITICAL"}, "uvicorn": {"level": "WARNING"}},
 }

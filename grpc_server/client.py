@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from typing import Any, NoReturn
+from datetime import date
+from typing import Any, NoReturn, cast
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -41,15 +42,13 @@ from proto.activities.v1 import chats_pb2 as chats_pb
 
 logger = logging.getLogger(__name__)
 
-Method = Callable[..., Any]
-
 
 class Remote:
     """One channel to a data service at `target`, shown our service `token`; `limit` seconds for each call."""
 
     def __init__(self, *, target: str, token: str, limit: float = 2.0) -> None:
         self._channel = grpc.insecure_channel(target)
-        self._health = health_pb2_grpc.HealthStub(self._channel)  # type: ignore[no-untyped-call]
+        self._health = health_pb2_grpc.HealthStub(self._channel)
         caller = _Caller(token, limit)
         self._caller = caller
         self.activities: Activities = RemoteActivities(self._channel, caller)
@@ -72,12 +71,10 @@ class _Caller:
         self._authorization = ("authorization", f"Bearer {token}")
         self._limit = limit
 
-    def ask(self, method: Method, request: object, call: Call) -> Any:
+    def ask(self, method: grpc.UnaryUnaryMultiCallable[Any, Any], request: object, call: Call) -> Any:
         """The answer to one call; raises the error that the far side raised."""
         deadline = min(call.asked_at + self._limit, call.deadline)
-        future = method.future(  # type: ignore[attr-defined]
-            request, timeout=max(0.0, deadline - time.monotonic()), metadata=self._metadata(call)
-        )
+        future = method.future(request, timeout=max(0.0, deadline - time.monotonic()), metadata=self._metadata(call))
         call.cancellation.on_cancel(future.cancel)
         try:
             return future.result()
@@ -88,10 +85,10 @@ class _Caller:
         finally:
             call.cancellation.forget(future.cancel)
 
-    def stream(self, method: Method, request: object, call: Call) -> Generator[Any]:
+    def stream(self, method: grpc.UnaryStreamMultiCallable[Any, Any], request: object, call: Call) -> Generator[Any]:
         """The answers to one call as they come; the far side reads no further when the reader stops."""
         timeout = None if call.deadline == math.inf else max(0.0, call.deadline - time.monotonic())
-        answers = method(request, timeout=timeout, metadata=self._metadata(call))
+        answers: Any = method(request, timeout=timeout, metadata=self._metadata(call))
         call.cancellation.on_cancel(answers.cancel)
         try:
             yield from answers
@@ -103,14 +100,14 @@ class _Caller:
             answers.cancel()
             call.cancellation.forget(answers.cancel)
 
-    def _metadata(self, call: Call) -> list[tuple[str, str]]:
-        given = [] if call.request_id is None else [("x-request-id", str(call.request_id))]
-        return [self._authorization, *given]
+    def _metadata(self, call: Call) -> tuple[tuple[str, str], ...]:
+        given = () if call.request_id is None else (("x-request-id", str(call.request_id)),)
+        return (self._authorization, *given)
 
 
 def _raise(failed: grpc.RpcError) -> NoReturn:
     """Raises what the far side raised, or what its silence means."""
-    status = rpc_status.from_call(failed)
+    status = rpc_status.from_call(cast("grpc.Call", failed))
     error = None if status is None else error_of(status)
     if isinstance(error, NotAuthenticated | PermissionDenied):
         # Ours, not the caller's, whose token was good here.
@@ -124,7 +121,7 @@ def _raise(failed: grpc.RpcError) -> NoReturn:
         grpc.StatusCode.UNAVAILABLE: StorageUnavailable,
         grpc.StatusCode.CANCELLED: StorageUnavailable,  # by the far side, which stops
     }
-    code = failed.code()  # type: ignore[attr-defined]
+    code = cast("grpc.Call", failed).code()
     if code in by_code:
         raise by_code[code]() from failed
     raise failed
@@ -134,7 +131,7 @@ class RemoteActivities:
     """`Activities` of a data service."""
 
     def __init__(self, channel: grpc.Channel, caller: _Caller) -> None:
-        self._stub = activities_pb2_grpc.ActivityServiceStub(channel)  # type: ignore[no-untyped-call]
+        self._stub = activities_pb2_grpc.ActivityServiceStub(channel)
         self._caller = caller
 
     def create(self, chat_id: int, *, activity: Activity, call: Call) -> Activity:
@@ -170,8 +167,8 @@ class RemoteActivities:
         request = pb.ActivityUpdateRequest(
             chat_id=chat_id,
             name=name,
-            begin_date=changes.begin_date and changes.begin_date.isoformat(),
-            end_date=changes.end_date and changes.end_date.isoformat(),
+            begin_date=_iso(changes.begin_date),
+            end_date=_iso(changes.end_date),
             times_per_day=changes.times_per_day,
             quantity_per_time=None if changes.quantity_per_time is None else float(changes.quantity_per_time),
         )
@@ -190,16 +187,21 @@ class RemoteActivities:
                 return self.create(command.chat_id, activity=command.activity, call=call)
             if isinstance(command, Update):
                 return self.update(command.chat_id, name=command.name, changes=command.changes, call=call)
-            return self.delete(command.chat_id, name=command.name, call=call)
+            self.delete(command.chat_id, name=command.name, call=call)
         except ActivitiesError as error:
             return error
+        return None
+
+
+def _iso(day: date | None) -> str | None:
+    return None if day is None else day.isoformat()
 
 
 class RemoteChats:
     """`Chats` of a data service."""
 
     def __init__(self, channel: grpc.Channel, caller: _Caller) -> None:
-        self._stub = chats_pb2_grpc.ChatServiceStub(channel)  # type: ignore[no-untyped-call]
+        self._stub = chats_pb2_grpc.ChatServiceStub(channel)
         self._caller = caller
 
     def get(self, chat_id: int, *, call: Call) -> Chat:

@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 WAY_BACK = 0.05
 """The part of the caller's time that is kept for the answer's way back, so that it gets our error, not its own."""
+ENDLESS = 10**8
+"""Seconds; a longer time is none at all. For a caller that names no deadline gRPC says about 2^63, which is a time
+that it does not take itself when it is passed on."""
 
 
 @dataclass(slots=True)
@@ -60,7 +63,8 @@ class Exchange:
 
     def _call(self, request_id: UUID | None) -> Call:
         remaining = self.context.time_remaining()
-        deadline = math.inf if remaining is None else time.monotonic() + remaining * (1 - WAY_BACK)
+        endless = remaining is None or remaining > ENDLESS
+        deadline = math.inf if endless else time.monotonic() + remaining * (1 - WAY_BACK)
         return Call(self.asked_at, deadline, request_id, self.cancellation)
 
     # The framework calls these two for an rpc that a service does not have.
@@ -82,12 +86,12 @@ class Asked:
     call: Call
 
 
-class Exchanges(grpc.ServerInterceptor):
+class Exchanges(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stubs alone
     """Gives each call of ours its `Exchange`, and its errors the form that the contract promises."""
 
     def intercept_service(
         self, continuation: Callable[[Any], Any], handler_call_details: grpc.HandlerCallDetails
-    ) -> grpc.RpcMethodHandler | None:
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
         handler = continuation(handler_call_details)
         if handler is None or not handler_call_details.method.startswith("/activities."):
             return handler  # type: ignore[no-any-return]

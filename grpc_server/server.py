@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -9,7 +10,7 @@ from django.conf import settings
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from activities.cli import is_loopback
+from activities.cli import family, host_and_port, is_loopback
 from activities.container import Container
 from activities.ports import MAX_REQUEST_BYTES
 from grpc_server.exchange import Exchanges
@@ -50,10 +51,12 @@ class GrpcServer:
             reflection.enable_server_reflection(
                 (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
             )
+        # gRPC would say less, and print lines of its own: what is wrong with the port is found out beforehand.
+        socket.create_server(host_and_port(address), family=family(address)).close()
         try:
             self.port: int = self._server.add_insecure_port(address)
         except RuntimeError as failed:
-            raise OSError(f"cannot listen on {address}: the port is taken or not ours to take") from failed
+            raise OSError(f"cannot listen on {address}") from failed
 
     def start(self) -> None:
         self._server.start()

@@ -1,0 +1,1 @@
+"""Both ends of the queue: the consumer of commands and its client."""

@@ -1,6 +1,6 @@
 """Makes what is generated and committed again, or checks that it is what would be made now.
 
-    python scripts/generate.py [--check] proto|openapi ...
+python scripts/generate.py [--check] proto|openapi ...
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def openapi(target: Path) -> list[Path]:
     """The OpenAPI description of the HTTP interface."""
     path = Path("docs/openapi.yaml")
     (target / path).parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "manage.py", "spectacular", "--validate", "--fail-on-warn", "--file", target / path]
+    command = [sys.executable, "manage.py", "spectacular", "--validate", "--fail-on-warn", "--file", str(target / path)]
     subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, "ACTIVITIES_BACKEND": "memory"})
     return [path]
 

@@ -29,7 +29,7 @@ def main(lists: list[str]) -> int:
         subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
     for name in lists:
         print(f"Installing {name} (pinned, with hashes; a minute at most on a good line)", flush=True)
-        pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet"]
+        pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet"]
         if subprocess.run([*pip, "install", "--require-hashes", "-r", name], check=False).returncode:
             print(f"Installing {name} failed: see above; run the same command again once that is mended")
             return 2

@@ -108,3 +108,8 @@ class GuardedRepository:
 
     def ping(self, *, call: Call) -> None:
         self._guard.run(lambda inside: self._inner.ping(call=inside), call)
+
+    def close(self) -> None:
+        """Lets the accesses that are inside end, then closes the store."""
+        self._guard.close()
+        self._inner.close()

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from activities.domain import (
@@ -28,10 +28,7 @@ from activities.domain import (
     Update,
     name_key,
 )
-from activities.ports import Call
-
-RECORD_LIFETIME = timedelta(hours=24)
-"""How long the answer to a request id is kept."""
+from activities.ports import RECORD_LIFETIME, Call
 
 
 @dataclass(slots=True)
@@ -118,6 +115,9 @@ class MemoryRepository:
     def ping(self, *, call: Call) -> None:
         with self._lock:
             return
+
+    def close(self) -> None:
+        """There is nothing to give back."""
 
     # What follows runs inside the lock.
 

@@ -33,9 +33,9 @@ class Command(OneLineCommand):
             raise wrong(f"--http {options['http']}: cannot listen there ({failed.strerror or failed})") from None
         try:
             grpc = GrpcServer(parts, options["grpc"], reflected=reflects(grpc_host))
-        except OSError:
+        except OSError as failed:
             http.stop()
-            raise wrong(f"--grpc {options['grpc']}: cannot listen there (the port is taken or not ours)") from None
+            raise wrong(f"--grpc {options['grpc']}: cannot listen there ({failed.strerror or failed})") from None
         with until_signalled() as stopping:
             grpc.start()
             http.start()

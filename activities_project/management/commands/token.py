@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from activities.cli import OneLineCommand, wrong
+from activities.cli import OneLineCommand, OneLineParser, wrong
 from activities.container import access
 from activities.domain import Broken, Violation, read_chat_id
 
@@ -13,7 +13,7 @@ class Command(OneLineCommand):
     help = "Gives out a token that opens one chat."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        actions = parser.add_subparsers(dest="action", required=True, metavar="issue")
+        actions = parser.add_subparsers(dest="action", required=True, metavar="issue", parser_class=OneLineParser)
         issue = actions.add_parser("issue", help="print a new token and nothing else")
         issue.add_argument("--chat-id", required=True, metavar="N", help="the chat that it opens")
         issue.add_argument("--local", action="store_true", help="for a process that was started with --local")

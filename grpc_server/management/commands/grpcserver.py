@@ -25,8 +25,8 @@ class Command(OneLineCommand):
         parts = container()
         try:
             server = GrpcServer(parts, address, reflected=reflects(host))
-        except OSError:
-            raise wrong(f"--address {address}: cannot listen there (the port is taken or not ours)") from None
+        except OSError as failed:
+            raise wrong(f"--address {address}: cannot listen there ({failed.strerror or failed})") from None
         with until_signalled() as stopping:
             server.start()
             self.stdout.write(f"Activities on backend {settings.ACTIVITIES_BACKEND}: gRPC {host}:{server.port}")

@@ -1,0 +1,21 @@
+"""Where everything is that this process serves over HTTP."""
+
+from django.urls import include, path, re_path
+from django.views.generic import RedirectView
+from django_prometheus.exports import ExportToDjangoView
+
+from activities.api import views
+
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="docs")),
+    path("api/", include("activities.api.urls")),
+    path("healthz", views.HealthView.as_view()),
+    path("readyz", views.ReadyView.as_view()),
+    path("metrics", ExportToDjangoView),
+    re_path("^admin(?:/.*)?$", views.no_admin),
+]
+
+handler400 = "activities.api.errors.bad_request"
+handler403 = "activities.api.errors.permission_denied"
+handler404 = "activities.api.errors.not_found"
+handler500 = "activities.api.errors.internal"

@@ -1,0 +1,107 @@
+"""What the bot answers, before anybody knows where it is shown."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+MOST_UNITS = 4096
+"""The longest message that Telegram takes, in UTF-16 code units."""
+_ROW_MARGIN = 64
+"""What a layout may add to a row's cells: a bullet and separators, or the padding of columns."""
+NAME_COLUMN = 32
+"""The widest first column that a layout lines up; a longer cell stands on a line of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A line to read."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of a table: its subject, then what there is to say of it."""
+
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A command to copy, with the words that lead to it."""
+
+    command: str
+    lead: str = ""
+
+
+Line = Text | Row | Copy
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One message. Its lines are text without markup, and no layout here makes them longer than `MOST_UNITS`."""
+
+    lines: tuple[Line, ...]
+
+
+def plain(reply: Reply) -> str:
+    """The reply for a proportional font: no columns."""
+    return "\n".join(map(_plain_line, reply.lines))
+
+
+def _plain_line(line: Line) -> str:
+    if isinstance(line, Row):
+        subject, *rest = line.cells
+        return f"• {subject}: {', '.join(rest)}"
+    if isinstance(line, Copy):
+        return f"{line.lead} {line.command}" if line.lead else line.command
+    return line.text
+
+
+def units(text: str) -> int:
+    """The text's length as Telegram counts it: UTF-16 code units."""
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def size(line: Line) -> int:
+    """An upper bound of the line's length in any layout, in UTF-16 code units, its line break included."""
+    return units(_plain_line(line)) + (_ROW_MARGIN if isinstance(line, Row) else 0) + 1
+
+
+def fitting(lines: Iterable[Line], *, first: int | None = None) -> Iterator[Reply]:
+    """The lines as replies, each as full as it may be, made as the lines arrive.
+
+    With `first`, the first reply goes out after so many lines, so that there is something to see early.
+    """
+    held: list[Line] = []
+    used = 0
+    for line in lines:
+        more = size(line)
+        if held and used + more > MOST_UNITS:
+            yield Reply(tuple(held))
+            held, used, first = [], 0, None
+        held.append(line)
+        used += more
+        if len(held) == first:
+            yield Reply(tuple(held))
+            held, used, first = [], 0, None
+    if held:
+        yield Reply(tuple(held))
+
+
+_DIRECTION_CONTROLS = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+
+
+def isolated(text: str) -> str:
+    """Foreign text for the middle of a sentence: written from right to left, it must not turn its surroundings.
+
+    Never for a command to copy, where the isolating characters would be copied too.
+    """
+    if all(unicodedata.bidirectional(char) not in _TURNING for char in text):
+        return text
+    return f"\u2068{text.translate(_DIRECTION_CONTROLS)}\u2069"
+
+
+_TURNING = frozenset({"R", "AL", "AN", "RLE", "RLO", "LRE", "LRO", "PDF", "RLI", "LRI", "FSI", "PDI"})

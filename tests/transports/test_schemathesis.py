@@ -1,0 +1,45 @@
+"""The schema against the running server: no server error, and no answer that the schema does not have."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.transports.served import ACTIVITIES, VITAMIN, serving
+
+CONFIG = """
+[generation]
+deterministic = true
+max-examples = 30
+# Headers that we do not know are passed over, as everywhere.
+allow-extra-parameters = false
+
+[checks]
+# Not every rule can be said in a schema: that two dates are in order, for example.
+positive_data_acceptance.enabled = false
+
+[cache]
+enabled = false
+"""
+
+
+def test_every_answer_is_one_of_the_schemas(tmp_path: Path) -> None:
+    """All of schemathesis' checks and phases; the same requests on each run."""
+    tmp_path.joinpath("schemathesis.toml").write_text(CONFIG)
+    with serving() as served:
+        served.client.post(ACTIVITIES, json=VITAMIN).raise_for_status()
+        token = served.container.access.issue(1)
+        run = subprocess.run(
+            [
+                *(sys.executable, "-m", "schemathesis.cli", "run", f"{served.base_url}/api/schema/?format=json"),
+                *("--header", f"Authorization: Bearer {token}", "--no-color"),
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "Tested: 15" in run.stdout

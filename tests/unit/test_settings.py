@@ -1,0 +1,136 @@
+"""Settings: what is wrong stops the start with its name; what is made is made once."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from environs import Env
+
+from activities_project.environment import checked, made_once, number, one_of, whole, words
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def started(**settings: str) -> subprocess.CompletedProcess[str]:
+    """A command that reads the settings and ends."""
+    ours = ("ACTIVITIES_", "DJANGO_", "LOG_")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        cwd=ROOT,
+        env={**environment, "ACTIVITIES_BACKEND": "memory", "DJANGO_SECRET_KEY": "k" * 50, **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hint"),
+    [
+        ("ACTIVITIES_BACKEND", "mysql", "expected postgres, memory, grpc or kafka"),
+        ("ACTIVITIES_STORAGE_SLOTS", "many", "expected a number from 1 to 1000 like 10"),
+        ("ACTIVITIES_STORAGE_SECONDS", "nan", "expected seconds from 0.01 to 60 like 2"),
+        ("ACTIVITIES_SERVICE_TOKENS", "bot:not-to-be-shown", "expected name:secret"),
+    ],
+)
+def test_a_wrong_setting_stops_the_start_with_one_line_that_names_it(name, value, hint):
+    process = started(**{name: value})
+    assert process.returncode == 2
+    assert process.stdout == ""
+    (line,) = process.stderr.splitlines()
+    assert line.startswith(f"manage.py: {name}: {hint}")
+    assert "not-to-be-shown" not in line
+
+
+def test_a_missing_secret_key_stops_the_start():
+    process = started(ACTIVITIES_BACKEND="grpc", DJANGO_SECRET_KEY="")
+    assert process.returncode == 2
+    (line,) = process.stderr.splitlines()
+    assert line.startswith("manage.py: DJANGO_SECRET_KEY: ")
+
+
+def test_good_settings_start():
+    process = started(ACTIVITIES_SERVICE_TOKENS=f"bot:{'s' * 32}, watcher:{'r' * 32}:read", LOG_LEVEL="DEBUG")
+    assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (whole(1, 10), ""),
+        (whole(1, 10), "0"),
+        (whole(1, 10), "11"),
+        (whole(1, 10), "1.5"),
+        (number(0.5, 10), "nan"),
+        (number(0.5, 10), "inf"),
+        (number(0.5, 10), "0.4"),
+        (one_of("a", "b"), "A"),
+    ],
+)
+def test_what_is_not_expected_is_told_by_name_and_not_quoted(monkeypatch, read, text):
+    monkeypatch.setenv("SOME_SETTING", text)
+    with pytest.raises(ImproperlyConfigured) as raised:
+        checked(Env(), "SOME_SETTING", read, default="1", expected="expected something")
+    assert str(raised.value) == "SOME_SETTING: expected something"
+
+
+def test_what_is_expected_is_read_typed(monkeypatch):
+    monkeypatch.setenv("SOME_SETTING", " 7 ")
+    assert checked(Env(), "SOME_SETTING", whole(1, 10), default="1", expected="") == 7
+    monkeypatch.delenv("SOME_SETTING")
+    assert checked(Env(), "SOME_SETTING", number(0, 1), default="0.5", expected="") == 0.5
+    assert words(" a, b ,,c") == ["a", "b", "c"]
+    assert words("") == []
+
+
+# ------------------------------------------------------------------------------------- the secret
+
+
+MAKE = "import sys; from pathlib import Path; from activities_project.environment import made_once; " + (
+    "sys.stdin.read(); print(made_once(Path(sys.argv[1])))"
+)
+
+
+def test_of_many_processes_that_make_the_secret_one_does_and_all_have_it(tmp_path):
+    path = tmp_path / ".local" / "secret_key"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", MAKE, str(path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(6)
+    ]
+    for process in processes:  # they have started and wait for the end of their input
+        assert process.stdin is not None
+        process.stdin.close()
+        process.stdin = None
+    secrets = {process.communicate(timeout=60)[0] for process in processes}
+    assert secrets == {path.read_text() + "\n"}
+    assert len(path.read_text()) >= 50
+    assert os.listdir(path.parent) == ["secret_key"]  # noqa: PTH208 - no draft is left
+
+
+def test_only_its_owner_reads_the_secret_whatever_the_umask(tmp_path):
+    umask = os.umask(0)
+    try:
+        path = tmp_path / ".local" / "secret_key"
+        secret = made_once(path)
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert made_once(path) == secret
+
+
+def test_a_secret_that_is_there_is_read_from_a_place_that_cannot_be_written(tmp_path):
+    path = tmp_path / "secret_key"
+    path.write_text("made before")
+    before = path.parent.stat().st_mtime_ns
+    assert made_once(path) == "made before"
+    assert path.parent.stat().st_mtime_ns == before
