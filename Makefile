@@ -32,6 +32,7 @@ lint: .venv/dev.stamp ## Check style, types, imports, migrations and generated f
 	$(LOCAL) .venv/bin/lint-imports
 	$(LOCAL) $(RUN) manage.py makemigrations --check --dry-run
 	$(RUN) scripts/generate.py --check proto openapi
+	$(RUN) scripts/messages.py --check
 
 format: .venv/dev.stamp ## Format the code and mend what can be mended
 	.venv/bin/ruff format .
@@ -42,6 +43,9 @@ proto: .venv/dev.stamp ## Make the protobuf and gRPC code again
 
 openapi: .venv/dev.stamp ## Make docs/openapi.yaml again
 	$(RUN) scripts/generate.py openapi
+
+messages: .venv/dev.stamp ## Take the bot's texts from the code into its translations again
+	$(RUN) scripts/messages.py
 
 requirements: .venv/dev.stamp ## Compile the pinned lists again, with the newest versions that fit
 	.venv/bin/uv pip compile -q --upgrade --no-emit-find-links --no-header --generate-hashes --universal \

@@ -152,6 +152,18 @@ def test_wrong_and_missing_words_are_told_together(talk):
     ]
 
 
+@pytest.mark.parametrize(
+    ("line", "right"),
+    [
+        ("/add drops 10.05.2027 30.04.2027 3 2", "/add drops 30.04.2027 10.05.2027 3 2"),
+        ("/add drops tomorrow today 3 2", "/add drops today tomorrow 3 2"),
+        ("/add drops +5d today 3 2", "/add drops today 29.11.2026 3 2"),
+    ],
+)
+def test_dates_the_wrong_way_round_are_turned_and_mean_what_they_meant(talk, line, right):
+    assert talk.suggestions(line) == [right]
+
+
 WORDS = (
     "_ today tomorrow +5d +9999999d 31.12.2999 30.12.2999 01.01.2000 31.04.1999 31.04.2027 24.11.2026 "
     "1.5 101 3 0,5 -1 drops drop 💊"

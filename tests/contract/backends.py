@@ -62,17 +62,21 @@ class Backend:
     """The data service behind; the same as the ports where there is nothing between."""
 
 
+def patient() -> override_settings:
+    """While a part is built: how fast this machine is must not decide, and time limits have their own tests."""
+    return override_settings(ACTIVITIES_STORAGE_SECONDS=30.0)
+
+
 @contextmanager
 def _data(most: int, store: Repository | None = None) -> Iterator[tuple[Container, Rigged, Clock]]:
     """A data service, in memory unless told otherwise, where a chat has at most so many activities."""
     clock, rigged = Clock(), Rigged(store or MemoryRepository(max_activities=most))
-    # How fast this machine is must not decide: time limits have their own tests.
-    with override_settings(ACTIVITIES_STORAGE_SECONDS=30.0):
+    with patient():
         container = on_repository(cast("Repository", rigged), clock=clock)
-        try:
-            yield container, rigged, clock
-        finally:
-            container.close()
+    try:
+        yield container, rigged, clock
+    finally:
+        container.close()
 
 
 @contextmanager
@@ -80,7 +84,8 @@ def _over_grpc(container: Container) -> Iterator[Container]:
     """An interface service on a data service that serves `container` over gRPC."""
     server = GrpcServer(container, "127.0.0.1:0")
     server.start()
-    remote = on_service(target=f"127.0.0.1:{server.port}", token=TOKEN)
+    with patient():
+        remote = on_service(target=f"127.0.0.1:{server.port}", token=TOKEN)
     try:
         yield remote
     finally:
