@@ -24,16 +24,16 @@ THREADS = 64
 class GrpcServer:
     """Serves a container at HOST:PORT, which is taken at once; port 0 means any free one.
 
-    Raises `OSError` when the port is not to be had.
+    Raises `OSError` when the port is not to be had. `shared`: other processes of ours serve the same port.
     """
 
-    def __init__(self, container: Container, address: str, *, reflected: bool = True) -> None:
+    def __init__(self, container: Container, address: str, *, reflected: bool = True, shared: bool = False) -> None:
         self._server = grpc.server(
             ThreadPoolExecutor(THREADS, thread_name_prefix="grpc"),
             interceptors=[Exchanges()],
             options=[
                 # Otherwise a second server on the same port starts without a word and shares the traffic.
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(shared)),
                 ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
             ],
         )
@@ -52,7 +52,8 @@ class GrpcServer:
                 (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
             )
         # gRPC would say less, and print lines of its own: what is wrong with the port is found out beforehand.
-        socket.create_server(host_and_port(address), family=family(address)).close()
+        if not shared:
+            socket.create_server(host_and_port(address), family=family(address)).close()
         try:
             self.port: int = self._server.add_insecure_port(address)
         except RuntimeError as failed:
