@@ -19,5 +19,5 @@ ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER activities
 EXPOSE 8000 50051
 ENTRYPOINT ["python", "manage.py"]
-# Inside a container the loopback is the container's own: the ports are published by whoever runs it.
+# Alone, in memory. Inside a container the loopback is the container's own: whoever runs it publishes the ports.
 CMD ["serve", "--local", "--insecure", "--http", "0.0.0.0:8000", "--grpc", "0.0.0.0:50051"]
