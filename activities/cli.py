@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import re
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +15,8 @@ from typing import Any, NoReturn
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-STOP_SECONDS = 10.0
-"""How long a stopping process lets what it has under way take."""
+STOP_SECONDS = 9.0
+"""How long a stopping process lets what it has under way take: ten seconds, less one to put everything away."""
 
 
 class OneLineParser(CommandParser):
@@ -31,7 +34,21 @@ class OneLineCommand(BaseCommand):
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         parser = super().create_parser(prog_name, subcommand, **kwargs)
         parser.__class__ = OneLineParser  # Django offers no way to choose it
+        parser.allow_abbrev = False  # `--loc` would come too late to be `--local`, which is read before the settings
         return parser
+
+    def say(self, text: str) -> None:
+        """Prints for whoever listens; that nobody does is no reason not to serve."""
+        if sys.stdout is None:  # it was closed before the start
+            return
+        try:
+            self.stdout.write(text)
+            self.stdout.flush()
+        except OSError:
+            # What is left in Python's buffer would be tried again, and fail again, when the process ends.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
 
 
 def wrong(message: str) -> CommandError:
@@ -39,12 +56,21 @@ def wrong(message: str) -> CommandError:
     return CommandError(message, returncode=2)
 
 
+def cannot_listen(option: str, address: str, failed: OSError) -> CommandError:
+    """The error of a port that is not to be had."""
+    reason = (failed.strerror or str(failed)).partition(" (while attempting")[0]  # what follows repeats the address
+    return wrong(f"{option} {address}: cannot listen there ({reason})")
+
+
+_ADDRESS = re.compile(r"(?P<host>[^\s:\[\]]+|\[(?P<ipv6>[^\s\[\]]+)\]):(?P<port>[0-9]{1,5})")
+
+
 def host_and_port(address: str) -> tuple[str, int]:
     """From HOST:PORT, where an IPv6 host is in brackets; port 0 means any free one. `ValueError` for anything else."""
-    host, colon, port = address.rpartition(":")
-    if not (colon and host and port.isascii() and port.isdigit() and int(port) < 2**16):
+    match = _ADDRESS.fullmatch(address)
+    if match is None or int(match["port"]) >= 2**16:
         raise ValueError(address)
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    return match["ipv6"] or match["host"], int(match["port"])
 
 
 def listening_host(option: str, address: str, *, insecure: bool) -> str:
@@ -72,6 +98,16 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def reached_at(host: str) -> str:
+    """The host, as URLs write it, at which this machine reaches what listens on `host`."""
+    try:
+        if ipaddress.ip_address(host).is_unspecified:
+            host = "::1" if ":" in host else "127.0.0.1"
+    except ValueError:
+        pass  # a name
+    return f"[{host}]" if ":" in host else host
 
 
 @contextmanager

@@ -123,6 +123,9 @@ class RateLimited(ActivitiesError):
     template = "too many requests; try again in {retry_after} s"
     retry_after = 60
 
+    def __init__(self, **details: str) -> None:
+        super().__init__(**{"retry_after": str(self.retry_after), **details})
+
 
 class StorageBusy(ActivitiesError):
     template = "the storage is busy; try again in a second"
@@ -376,14 +379,14 @@ def quantity_text(quantity: Decimal) -> str:
 
 def read_limit(raw: object) -> int:
     """How many to a page: 1 to 500, 50 when 0 or absent."""
-    if raw is None:
+    if raw is None or raw == "":
         return DEFAULT_PER_PAGE
     return _read_whole(raw, least=0, most=MOST_PER_PAGE, example="50") or DEFAULT_PER_PAGE
 
 
 def read_offset(raw: object) -> int:
     """How many to leave out before the page: 0 when absent."""
-    return 0 if raw is None else _read_whole(raw, least=0, most=INT64 - 1, example="100")
+    return 0 if raw is None or raw == "" else _read_whole(raw, least=0, most=INT64 - 1, example="100")
 
 
 def read_chat_id(raw: object) -> int:
@@ -407,13 +410,14 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-?)[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-
 def read_timezone(raw: object) -> str:
     """An IANA time zone's name."""
     text = _read_text(raw, example="Europe/Moscow")
-    if text not in _zones():
+    if text not in timezones():
         raise Broken("unknown_timezone", value=shown(text))
     return text
 
 
 @cache
-def _zones() -> frozenset[str]:
+def timezones() -> frozenset[str]:
+    """Every time zone that a chat can have."""
     # `localtime` and the like depend on the machine: they are no names that another machine knows.
     return frozenset(zone for zone in available_timezones() if zone not in ("localtime", "Factory"))
 

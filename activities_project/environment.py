@@ -5,21 +5,37 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
+from dotenv.parser import parse_stream
 from environs import Env, EnvError
 
 T = TypeVar("T")
 
 
-def checked(env: Env, name: str, read: Callable[[str], T], *, default: str, expected: str) -> T:
-    """The variable `name` read by `read`, which raises ValueError for what is not `expected`."""
+def read_file(env: Env, path: Path) -> None:
+    """Takes from a file of NAME=value lines, when it is there, what the environment does not have."""
+    if not path.is_file():
+        return
     try:
-        text: str = env.str(name, default)
-        return read(text.strip())
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as wrong:
+        raise ImproperlyConfigured(f"{path.name}: it cannot be read as UTF-8 text") from wrong
+    for line in parse_stream(StringIO(text)):
+        if line.error:  # it would be left out, and something else be in force than what stands there
+            raise ImproperlyConfigured(f"{path.name}: expected NAME=value in line {line.original.line}")
+    env.read_env(str(path), recurse=False)
+
+
+def checked(env: Env, name: str, read: Callable[[str], T], *, default: str, expected: str) -> T:
+    """The variable `name` read by `read`, which raises ValueError for what is not `expected`. Empty is absent."""
+    try:
+        text: str = env.str(name, "").strip()
+        return read(text or default)
     except (ValueError, EnvError) as wrong:
         raise ImproperlyConfigured(f"{name}: {expected}") from wrong
 
@@ -78,6 +94,8 @@ def durable_database(url: str) -> dict[str, object]:
         "PORT": parts.port or 5432,
         # Each of the guard's threads keeps its own connection: they are few, as many as there can be accesses.
         "CONN_MAX_AGE": None,
+        # The admin's are used now and then, and may have been closed at the other end meanwhile.
+        "CONN_HEALTH_CHECKS": True,
         # pgbouncer's transaction pooling gives each transaction another session.
         "DISABLE_SERVER_SIDE_CURSORS": True,
         "OPTIONS": {"connect_timeout": 2},
@@ -89,17 +107,33 @@ def redis_cache(url: str) -> dict[str, object]:
     parts = urlsplit(url)
     if parts.scheme not in ("redis", "rediss") or not parts.hostname:
         raise ValueError(url)
+    from activities.repositories.timed_redis import TimedConnection  # only where there is a Redis
+
     return {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": url,
-        "OPTIONS": {"SOCKET_CONNECT_TIMEOUT": 0.025, "SOCKET_TIMEOUT": 0.025},
+        "OPTIONS": {
+            "SOCKET_CONNECT_TIMEOUT": 0.025,
+            "SOCKET_TIMEOUT": 0.025,
+            "CONNECTION_POOL_KWARGS": {"connection_class": TimedConnection},
+        },
     }
 
 
 def made_once(path: Path) -> str:
     """The secret in `path`, made by the first process that asks; only its owner can read it."""
-    if path.exists():
-        return path.read_text()
+    try:
+        if not path.exists():
+            _make(path)
+        secret = path.read_text()
+    except (OSError, UnicodeDecodeError) as wrong:
+        raise ImproperlyConfigured(f"{path}: the key cannot be kept there ({wrong})") from wrong
+    if not secret:
+        raise ImproperlyConfigured(f"{path}: it is empty; delete it, and a new key is made")
+    return secret
+
+
+def _make(path: Path) -> None:
     path.parent.mkdir(mode=0o700, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.touch(mode=0o600)
@@ -110,4 +144,3 @@ def made_once(path: Path) -> str:
         pass
     finally:
         draft.unlink()
-    return path.read_text()

@@ -1,7 +1,7 @@
 """The HTTP server: uvicorn in front, Django's WSGI application in threads behind.
 
 The front reads a request whole before a thread is given to it, so that slow clients hold no thread; it bounds the
-body, keeps a name one path segment, and tells the application when the client has gone.
+head and the body, keeps a name one path segment, and tells the application when the client has gone.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from urllib.parse import unquote_to_bytes
 import uvicorn
 from a2wsgi import WSGIMiddleware
 from django.urls import get_resolver
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from activities.cli import STOP_SECONDS, family, host_and_port
 from activities.container import Container
@@ -26,6 +27,10 @@ from activities.ports import MAX_REQUEST_BYTES, Cancellation
 
 THREADS = 32
 """Handler threads; more than there can be streams, so that other requests always find one."""
+MOST_HEAD_BYTES = 64 << 10
+"""How long the part of a request before its body may be, give or take what one read from the socket brings."""
+HEAD_SECONDS = 10.0
+"""How long a client may take to send that part, from the connection or the first of its bytes on."""
 BODY_SECONDS = 10.0
 """How long a client may take to send its body."""
 MOST_DRAINED = 32 << 20
@@ -66,9 +71,12 @@ class Front:
         except TimeoutError:
             await _answer(send, _Refused(408, "RequestTimeout", f"the body must arrive within {BODY_SECONDS:g} s"))
             return
+        except asyncio.CancelledError:
+            await _answer(send, _Refused(503, "Stopping", "this process ends; send the request again"))
+            return
         except _Gone:
             return
-        headers = [pair for pair in scope["headers"] if pair[0] not in (b"content-length", b"transfer-encoding")]
+        headers = [pair for pair in scope["headers"] if _is_passed_on(pair[0])]
         inner = {
             **scope,
             "path": path,
@@ -82,8 +90,15 @@ class Front:
         watch = asyncio.create_task(_watch(receive, cancellation))
         try:
             await self._app(inner, _replay(body), send)
+        except asyncio.CancelledError:
+            cancellation.cancel()  # the process ends; that requests are cut off has been logged
         finally:
             watch.cancel()
+
+
+def _is_passed_on(name: bytes) -> bool:
+    # WSGI writes `X_Chat_Id` like `X-Chat-Id`: it would pass whatever a proxy does about the latter.
+    return name not in (b"content-length", b"transfer-encoding") and b"_" not in name
 
 
 class _Gone(Exception):
@@ -143,7 +158,7 @@ def _replay(body: bytes) -> Receive:
 
 async def _answer(send: Send, refused: _Refused) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(refused.body)).encode())]
-    if refused.status in (408, 413):
+    if refused.status in (408, 413, 503):
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": refused.status, "headers": headers})
     await send({"type": "http.response.body", "body": refused.body})
@@ -158,6 +173,52 @@ def _wsgi_application() -> Callable[..., Iterable[bytes]]:
         return cast("Iterable[bytes]", application(environ, start_response))
 
     return with_keys
+
+
+class _Bounded(HttpToolsProtocol):
+    """uvicorn's protocol, which by itself waits for a head, and collects it, without end."""
+
+    _reading_head = False
+    _head_bytes = 0
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._reading_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._reading_head and self._head_bytes > MOST_HEAD_BYTES:
+            self.transport.write(_TOO_LONG_HEAD)
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._reading_head, self._head_bytes = True, 0
+        self._wait_for_head()
+
+    def on_headers_complete(self) -> None:
+        self._reading_head = False
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def _wait_for_head(self) -> None:
+        self._stop_waiting()
+        self._timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+_TOO_LONG_HEAD = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class _Uvicorn(uvicorn.Server):
@@ -187,6 +248,7 @@ class HttpServer:
             uvicorn.Config(
                 Front(self._bridge, container),  # type: ignore[arg-type]
                 interface="asgi3",
+                http=_Bounded,
                 lifespan="off",
                 ws="none",
                 log_config=None,

@@ -13,6 +13,7 @@ from activities_project.environment import (
     made_once,
     number,
     one_of,
+    read_file,
     redis_cache,
     whole,
     words,
@@ -21,7 +22,10 @@ from activities_project.environment import (
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = Env()
-env.read_env(str(BASE_DIR / ".env"), recurse=False)
+read_file(env, BASE_DIR / ".env")
+
+ISSUES_TOKEN = sys.argv[1:2] == ["token"] and "issue" in sys.argv[2:]
+"""This command needs the key and nothing else; it has to work beside a `serve --local` without any settings."""
 
 # ------------------------------------------------------------------------------------- the product
 
@@ -80,9 +84,8 @@ def _secret_key() -> str:
         return key
     if ACTIVITIES_BACKEND == "memory":
         return made_once(LOCAL_KEY)
-    # `token issue` beside a running `serve --local` has to sign with that process's key.
-    if sys.argv[1:2] == ["token"] and LOCAL_KEY.exists():
-        return LOCAL_KEY.read_text()
+    if ISSUES_TOKEN and LOCAL_KEY.exists():
+        return made_once(LOCAL_KEY)
     raise ImproperlyConfigured(
         "DJANGO_SECRET_KEY: needed on every backend but memory; make one with "
         "python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
@@ -119,6 +122,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "activities.api.exchange.answer_ids",
+    "activities.api.exchange.cookies_stay_on_tls",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -127,11 +131,12 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
+CONTEXT_PROCESSORS = ["django.template.context_processors.request"]
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "APP_DIRS": True,
-        "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
+        "OPTIONS": {"context_processors": CONTEXT_PROCESSORS},
     }
 ]
 ROOT_URLCONF = "activities_project.urls"
@@ -139,7 +144,7 @@ WSGI_APPLICATION = "activities_project.wsgi.application"
 APPEND_SLASH = False  # a name may end in a slash: guessing one more would mean another activity
 DATABASES: dict[str, dict[str, object]] = {}
 CACHES: dict[str, dict[str, object]] = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
-if ACTIVITIES_BACKEND == "postgres":
+if ACTIVITIES_BACKEND == "postgres" and not ISSUES_TOKEN:
     DATABASES["default"] = checked(
         env,
         "DATABASE_URL",
@@ -150,6 +155,18 @@ if ACTIVITIES_BACKEND == "postgres":
     CACHES["default"] = checked(
         env, "REDIS_URL", redis_cache, default="", expected="expected redis://:PASSWORD@HOST:PORT/0"
     )
+    # The admin, and what it keeps in the database. Its pages are loaded with the URLs: not every process serves them.
+    INSTALLED_APPS += ["django.contrib.admin.apps.SimpleAdminConfig", "django.contrib.sessions"]
+    MIDDLEWARE += [
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+        "django.contrib.messages.middleware.MessageMiddleware",
+        "activities.admin.Failures",
+    ]
+    CONTEXT_PROCESSORS += [
+        "django.contrib.auth.context_processors.auth",
+        "django.contrib.messages.context_processors.messages",
+    ]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 PROMETHEUS_EXPORT_MIGRATIONS = False
 
@@ -162,6 +179,15 @@ LOCALE_PATHS = [BASE_DIR / "bot" / "locale"]
 STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True
 
+SESSION_COOKIE_NAME = "activities_admin"
+SESSION_COOKIE_PATH = "/admin/"
+SESSION_COOKIE_AGE = 12 * 3600  # a working day
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
 CSRF_FAILURE_VIEW = "activities.api.errors.csrf_failure"
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["activities.api.authentication.TokenAuthentication"],
@@ -214,5 +240,14 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
-    "loggers": {"django.request": {"level": "CRITICAL"}, "uvicorn": {"level": "WARNING"}},
+    "filters": {
+        "callers_fault": {"()": "activities_project.logs.CallersFault"},
+        "unreadable": {"()": "activities_project.logs.Unreadable"},
+    },
+    "loggers": {
+        "django.request": {"level": "CRITICAL"},
+        "django.security.DisallowedHost": {"filters": ["callers_fault"]},
+        "grpc._common": {"filters": ["unreadable"]},
+        "uvicorn": {"level": "ERROR"},  # its warnings are of what callers send wrong, and of websockets, which we lack
+    },
 }

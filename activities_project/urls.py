@@ -1,5 +1,6 @@
 """Where everything is that this process serves over HTTP."""
 
+from django.apps import apps
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 from django_prometheus.exports import ExportToDjangoView
@@ -12,8 +13,17 @@ urlpatterns = [
     path("healthz", views.HealthView.as_view()),
     path("readyz", views.ReadyView.as_view()),
     path("metrics", ExportToDjangoView),
-    re_path("^admin(?:/.*)?$", views.no_admin),
 ]
+if apps.is_installed("django.contrib.admin"):
+    from django.contrib import admin
+
+    admin.autodiscover()
+    urlpatterns += [
+        path("admin", RedirectView.as_view(pattern_name="admin:index")),
+        path("admin/", admin.site.urls),
+    ]
+else:
+    urlpatterns += [re_path("^admin(?:/.*)?$", views.no_admin)]
 
 handler400 = "activities.api.errors.bad_request"
 handler403 = "activities.api.errors.permission_denied"

@@ -18,8 +18,9 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from activities.access import Access
-from activities.domain import ActivitiesError, Reading, read_request_id
+from activities.domain import ActivitiesError, Reading, StorageBusy, read_request_id
 from activities.ports import Call, Cancellation, Cancelled
+from activities.streams import StreamSlots
 from activities.wire import DOMAIN, given_fields, status_of
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class Exchange:
             reading=reading,
             fields=fields,
             chat_id=chat_id,
-            call=self._call(reading.take("x-request-id", read_request_id, request_id) if request_id else None),
+            call=self._call(None if request_id is None else reading.take("x-request-id", read_request_id, request_id)),
         )
 
     def _call(self, request_id: UUID | None) -> Call:
@@ -106,6 +107,33 @@ class Exchanges(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in
         return grpc.unary_unary_rpc_method_handler(
             partial(_answer, handler.unary_unary, asked_at), handler.request_deserializer, handler.response_serializer
         )
+
+
+class FewConversations(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stubs alone
+    """Bounds the calls whose client may go on talking, such as reflection: each keeps a handler thread, unasked for
+    a token."""
+
+    def __init__(self, most: int) -> None:
+        self._slots = StreamSlots(most)
+
+    def intercept_service(
+        self, continuation: Callable[[Any], Any], handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        handler = continuation(handler_call_details)
+        if handler is None or not (handler.request_streaming and handler.response_streaming):
+            return handler  # type: ignore[no-any-return]
+        return grpc.stream_stream_rpc_method_handler(
+            partial(self._talk, handler.stream_stream), handler.request_deserializer, handler.response_serializer
+        )
+
+    def _talk(
+        self, behaviour: Callable[..., Any], requests: Iterator[Any], context: grpc.ServicerContext
+    ) -> Iterator[Any]:
+        try:
+            with self._slots.hold():
+                yield from behaviour(requests, context)
+        except StorageBusy as error:
+            _abort(error, context)
 
 
 def _answer(behaviour: Callable[..., Any], asked_at: float, request: Message, context: grpc.ServicerContext) -> Any:

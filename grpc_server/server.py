@@ -13,12 +13,14 @@ from grpc_reflection.v1alpha import reflection
 from activities.cli import family, host_and_port, is_loopback
 from activities.container import Container
 from activities.ports import MAX_REQUEST_BYTES
-from grpc_server.exchange import Exchanges
+from grpc_server.exchange import Exchanges, FewConversations
 from grpc_server.services import ActivityServicer, ChatServicer
 from proto.activities.v1 import activities_pb2, activities_pb2_grpc, chats_pb2, chats_pb2_grpc
 
 THREADS = 64
-"""Handler threads; more than there can be streams, so that other calls always find one."""
+"""Handler threads; more than there can be streams and conversations, so that other calls always find one."""
+MOST_CONVERSATIONS = 16
+"""Reflection's calls at once; a tool needs one for a moment."""
 
 
 class GrpcServer:
@@ -30,7 +32,7 @@ class GrpcServer:
     def __init__(self, container: Container, address: str, *, reflected: bool = True, shared: bool = False) -> None:
         self._server = grpc.server(
             ThreadPoolExecutor(THREADS, thread_name_prefix="grpc"),
-            interceptors=[Exchanges()],
+            interceptors=[Exchanges(), FewConversations(MOST_CONVERSATIONS)],
             options=[
                 # Otherwise a second server on the same port starts without a word and shares the traffic.
                 ("grpc.so_reuseport", int(shared)),

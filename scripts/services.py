@@ -5,8 +5,8 @@
     python3 scripts/services.py run COMMAND ...    with them and their `env`; what it started it stops
 
 Everything they own is under .services/: data, logs, process ids, passwords, and `env` with KEY=value lines. Docker
-Compose where an engine answers, otherwise the system's packages. What was there before is never touched. Standard
-library only.
+Compose where an engine answers, otherwise the system's packages. What was there before is never touched. Another
+set beside these is of the system's packages, under the folder that SERVICES_FOLDER names. Standard library only.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDER = ROOT / ".services"
+FOLDER = Path(os.environ.get("SERVICES_FOLDER", ROOT / ".services"))
 STATE = FOLDER / "state.json"
 ENVIRONMENT = FOLDER / "env"
 PACKAGES = {"postgresql": "postgres", "pgbouncer": "pgbouncer", "redis-server": "redis-server"}
@@ -85,7 +85,7 @@ def run(command: list[str]) -> int:
 def exclusive() -> Iterator[None]:
     """One start or stop at a time: a second one waits for the first."""
     FOLDER.mkdir(exist_ok=True)
-    lock = os.open(ROOT / ".services" / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    lock = os.open(FOLDER / "lock", os.O_CREAT | os.O_RDWR, 0o600)
     try:
         flock(lock, LOCK_EX)
         yield
@@ -104,7 +104,7 @@ def start() -> None:
         for service in native_services(state):
             service.start()
     write_environment(state)
-    print(f"services: ready, see {ENVIRONMENT.relative_to(ROOT)}")
+    print(f"services: ready, see {os.path.relpath(ENVIRONMENT)}")
 
 
 def stop() -> None:
@@ -170,7 +170,7 @@ def write_environment(state: State) -> None:
 
 def engine_answers() -> bool:
     """Whether containers can be run."""
-    if not shutil.which("docker"):
+    if "SERVICES_FOLDER" in os.environ or not shutil.which("docker"):
         return False
     with suppress(subprocess.TimeoutExpired):
         return not subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode and (

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerExtension
+from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import (
@@ -198,6 +200,21 @@ def _error_answers(
             ],
         )
     return answers
+
+
+class MadeOnce(SchemaGenerator):
+    """The schema, which is the same for everybody. It takes long to make, and threads that begin to at the same time
+    trip over one another."""
+
+    _lock = threading.Lock()
+    _made: ClassVar[dict[str, Any] | None] = None
+
+    def get_schema(self, request: Any = None, public: bool = False) -> dict[str, Any]:
+        with self._lock:
+            if MadeOnce._made is None:
+                self.api_version = None  # `?version=` would stay in it
+                MadeOnce._made = super().get_schema(public=public)  # type: ignore[no-untyped-call]
+            return MadeOnce._made
 
 
 class BrokenRulesExtension(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]

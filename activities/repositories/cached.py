@@ -1,18 +1,21 @@
 """Redis cache-aside in front of a repository, for single activities.
 
-An entry holds an activity, or a *marker* that says: changed a moment ago, ask the store and put nothing here. A write
-leaves a marker when it is over; a read fills only what is empty. So a reader that fetched the row before a write cannot
-put it back after the write: as long as such a reader can be on its way, the marker stands in its place.
+A read that finds nothing leaves a *claim* of its own, a value that no other has, before it asks the store; what it
+fetched replaces this claim and nothing else. A write drops the key when it is over, claims included. So a reader that
+fetched the row before a write cannot put it back after the write, however late it comes and whatever has become of
+Redis meanwhile.
 """
 
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import TypeVar, cast
+from zlib import crc32
 
 from prometheus_client import Counter
 from redis import Redis
@@ -32,6 +35,7 @@ from activities.domain import (
     name_key,
 )
 from activities.ports import Call, Repository
+from activities.repositories.timed_redis import within
 from activities.wire import activity_from_bytes, activity_to_bytes
 
 logger = logging.getLogger(__name__)
@@ -41,22 +45,35 @@ T = TypeVar("T")
 LIFETIME = 30
 """How long an entry is kept, in seconds."""
 READ_SECONDS = 3.0
-"""The longest that an access can take: the guard's limit and the second within which every store ends."""
-SLOW_SECONDS = 0.025
-"""What one exchange with Redis may take; after a slower one an operation does without any more."""
+"""How long a claim is kept, the longest that an access can take: its limit and the second within which stores end."""
+ASK_SECONDS = 0.025
+"""What one question to Redis may take, connecting included; an operation asks at most twice."""
 PAUSE_SECONDS = 0.5
-"""How long Redis is left alone after it failed."""
+"""How often Redis is tried after it failed."""
+SETTLE_SECONDS = 1.0
+"""What paying the debts may take then, while nobody waits for it."""
 MOST_DEBTS = 10_000
-PREFIX = "activities:activity:1:"
+"""How many are remembered; after more, all entries of the time have to die before Redis is used again."""
+PREFIX = "activities:activity:2:"
 """Of every key; the number is the format's version."""
-MARKER = b"changed"
+CLAIM = b"claim:"
+ENTRY = b"entry:"
+"""What values begin with."""
+
+REPLACE_CLAIM = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+    return redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
+end"""
 
 HITS = Counter("activities_cache_hits", "Activities found in the cache.")
 MISSES = Counter("activities_cache_misses", "Activities looked for in the cache in vain.")
 
 
 class Cache:
-    """Entries in Redis, as far as Redis answers. No method raises or takes long because it does not."""
+    """Entries in Redis, as far as Redis answers. No method raises or takes long because it does not.
+
+    Keys that were changed while Redis could not be told are *debts*: they are paid before anything is asked again.
+    """
 
     def __init__(
         self,
@@ -66,82 +83,119 @@ class Cache:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
-        # A reader may have begun just before the write was over; twice its time leaves room for clocks and queues.
-        self._marker_milliseconds = int(longest_read * 1000 * 2)
+        self._longest_read = longest_read
         self._clock = clock
         self._lock = threading.Lock()
-        # Keys that were changed and of which Redis does not know yet, each with the number of its last change.
+        self._away = False
+        self._closing = threading.Event()
+        # Each with the number of its last change, which tells a debt that was paid from one that was made meanwhile.
         self._debts: dict[str, int] = {}
         self._changes = 0
+        self._forgot_debts = False
         self._blind_until = 0.0
-        self._away_until = 0.0
-        self._away = False
 
-    def get(self, key: str) -> bytes | None:
-        """An entry's bytes, marker included; None when there is none or Redis does not answer."""
+    def find(self, key: str) -> bytes | None:
+        """An entry's bytes; None when there is none or Redis does not answer."""
+        return self._ask(lambda redis: _entry(redis, key))
 
-        def question(redis: Redis) -> bytes | None:
-            try:
-                return cast("bytes | None", redis.get(key))
-            except ResponseError:
-                return None  # something of another kind under our key
+    def find_or_claim(self, key: str) -> tuple[bytes | None, bytes | None]:
+        """An entry's bytes, or the claim with which `fill` may put them there; neither when another has claimed it."""
 
-        return self._ask(question)
+        def question(redis: Redis) -> tuple[bytes | None, bytes | None]:
+            entry = _entry(redis, key)
+            if entry is not None:
+                return entry, None
+            claim = CLAIM + secrets.token_bytes(16)
+            claimed = redis.set(key, claim, nx=True, px=int(self._longest_read * 1000))
+            return None, claim if claimed else None
 
-    def fill(self, key: str, value: bytes) -> None:
-        """Puts an entry where there is nothing."""
-        self._ask(lambda redis: redis.set(key, value, ex=LIFETIME, nx=True))
+        return self._ask(question) or (None, None)
 
-    def mark(self, keys: Iterable[str]) -> None:
-        """Puts markers in place of entries: now or, when Redis is away, before this process uses it again."""
+    def fill(self, key: str, claim: bytes, value: bytes) -> None:
+        """Puts an entry where `claim` still is."""
+        self._ask(lambda redis: redis.eval(REPLACE_CLAIM, 1, key, claim, value, LIFETIME))
+
+    def drop(self, keys: Iterable[str]) -> None:
+        """Takes entries and claims away: now or, when Redis is away, before this process uses it again."""
         with self._lock:
             for key in keys:
                 self._changes += 1
                 self._debts[key] = self._changes
-            if len(self._debts) > MOST_DEBTS:
+            if self._away and len(self._debts) > MOST_DEBTS:
                 self._debts.clear()
-                # By then every entry of this time has died by itself.
-                self._blind_until = self._clock() + LIFETIME
+                self._forgot_debts = True
         self._ask(lambda _: None)
 
-    def _ask(self, question: Callable[[Redis], T]) -> T | None:
-        now = self._clock()
-        with self._lock:
-            if now < max(self._away_until, self._blind_until):
-                return None
-            if self._away:
-                self._away_until = now + PAUSE_SECONDS  # one tries, the others go on without
-            owed = dict(self._debts)
-        try:
-            redis = self._client()
-            if owed:
-                self._pay(redis, owed)
-            answer = question(redis)
-        except (RedisError, OSError) as error:
-            self._fail(error)
-            return None
-        if self._away:
-            with self._lock:
-                self._away, self._away_until = False, 0.0
-            logger.warning("Redis answers again; the cache is used")
-        return answer
+    def close(self) -> None:
+        self._closing.set()
 
-    def _pay(self, redis: Redis, owed: dict[str, int]) -> None:
-        with redis.pipeline(transaction=False) as pipeline:
-            for key in owed:
-                pipeline.set(key, MARKER, px=self._marker_milliseconds)
-            pipeline.execute()
+    def _ask(self, question: Callable[[Redis], T]) -> T | None:
+        if self._away:
+            return None
+        try:
+            with within(ASK_SECONDS):
+                redis = self._client()
+                if self._debts:
+                    self._pay(redis)
+                try:
+                    return question(redis)
+                except ResponseError:
+                    return None  # it answers, but refuses: it is full, or what is under the key is of another kind
+        except (RedisError, OSError) as error:
+            self._leave(error)
+            return None
+
+    def _pay(self, redis: Redis) -> None:
+        with self._lock:
+            owed = dict(self._debts)
+        if not owed:
+            return
+        redis.delete(*owed)
         with self._lock:
             for key, change in owed.items():
-                if self._debts.get(key) == change:  # otherwise it was changed again meanwhile
+                if self._debts.get(key) == change:
                     del self._debts[key]
 
-    def _fail(self, error: Exception) -> None:
+    def _leave(self, error: Exception) -> None:
         with self._lock:
-            self._away_until = self._clock() + PAUSE_SECONDS
-            before, self._away = self._away, True
-        if not before:
-            logger.warning("Redis does not answer (%s); going on without the cache", type(error).__name__)
+            if self._away:
+                return
+            self._away = True
+        logger.warning("Redis does not answer (%s); going on without the cache", type(error).__name__)
+        threading.Thread(target=self._return, name="redis-return", daemon=True).start()
+
+    def _return(self) -> None:
+        """Tries until Redis answers as fast as it must and knows every change."""
+        while not self._closing.wait(PAUSE_SECONDS):
+            if self._settled():
+                logger.warning("Redis answers again; the cache is used")
+                return
+
+    def _settled(self) -> bool:
+        try:
+            with within(SETTLE_SECONDS):
+                self._pay(self._client())
+            with within(ASK_SECONDS):
+                self._client().ping()
+        except (RedisError, OSError):
+            return False
+        with self._lock:
+            now = self._clock()
+            if self._forgot_debts:
+                # By then every entry that should have been dropped has died by itself.
+                self._forgot_debts, self._blind_until = False, now + LIFETIME + self._longest_read
+            if now < self._blind_until or self._debts:
+                return False
+            self._away = False
+            return True
+
+
+def _entry(redis: Redis, key: str) -> bytes | None:
+    try:
+        entry = cast("bytes | None", redis.get(key))
+    except ResponseError:
+        return b""  # something of another kind is under our key: garbage
+    return None if entry is not None and entry.startswith(CLAIM) else entry
 
 
 class CachedRepository:
@@ -161,19 +215,17 @@ class CachedRepository:
         finally:
             # Also after a failure: whether the store did it is not known then.
             if changed:
-                self._cache.mark(changed)
+                self._cache.drop(changed)
 
     def get(self, chat_id: int, *, name: str, call: Call) -> Activity:
-        began = time.monotonic()
         key = _key(chat_id, name)
-        entry = self._cache.get(key)
-        found = self._read(key, name, entry)
+        entry, claim = self._cache.find_or_claim(key)
+        found = self._read(key, entry)
         if found is not None:
             return found
-        quick = time.monotonic() - began < SLOW_SECONDS
         activity = self._inner.get(chat_id, name=name, call=call)
-        if entry is None and quick:
-            self._cache.fill(key, activity_to_bytes(activity))
+        if claim is not None:
+            self._cache.fill(key, claim, _sealed(key, activity_to_bytes(activity)))
         return activity
 
     def page(self, chat_id: int, *, page: Page, call: Call) -> ActivityPage:
@@ -195,6 +247,7 @@ class CachedRepository:
         self._inner.ping(call=call)
 
     def close(self) -> None:
+        self._cache.close()
         self._inner.close()
 
     def _known_before(self, commands: Sequence[Command]) -> Outcome:
@@ -203,20 +256,19 @@ class CachedRepository:
         if not isinstance(create, Create) or create.request_id is not None:
             return None
         key = _key(create.chat_id, create.activity.name)
-        found = self._read(key, create.activity.name, self._cache.get(key))
+        found = self._read(key, self._cache.find(key))
         return None if found is None else ActivityExists(name=found.name)
 
-    def _read(self, key: str, name: str, entry: bytes | None) -> Activity | None:
-        """The activity in an entry; None for a marker, for none, and for garbage, which makes room for a good one."""
-        if entry is not None and entry != MARKER:
+    def _read(self, key: str, entry: bytes | None) -> Activity | None:
+        """The activity in an entry; None for none, and for garbage, which makes room for a good one."""
+        if entry is not None:
             try:
-                activity = activity_from_bytes(entry)
+                activity = activity_from_bytes(_opened(key, entry))
             except ValueError:
-                activity = None
-            if activity is not None and activity.key == name_key(name):
+                self._cache.drop([key])
+            else:
                 HITS.inc()
                 return activity
-            self._cache.mark([key])
         MISSES.inc()
         return None
 
@@ -224,3 +276,20 @@ class CachedRepository:
 def _key(chat_id: int, name: str) -> str:
     """A chat id has no colon in it, so that no two activities share a key."""
     return f"{PREFIX}{chat_id}:{name_key(name)}"
+
+
+def _sealed(key: str, data: bytes) -> bytes:
+    """An entry, with a sum that tells it from what was damaged or belongs under another key."""
+    return ENTRY + _sum(key, data) + data
+
+
+def _opened(key: str, entry: bytes) -> bytes:
+    """The data in what `_sealed` made for this key; `ValueError` for anything else."""
+    data = entry[len(ENTRY) + 4 :]
+    if entry != _sealed(key, data):
+        raise ValueError("no entry of this key")
+    return data
+
+
+def _sum(key: str, data: bytes) -> bytes:
+    return crc32(data, crc32(key.encode())).to_bytes(4, "big")

@@ -44,7 +44,7 @@ class PostgresRepository:
     def apply(self, commands: Sequence[Command], *, now: datetime, call: Call) -> Sequence[Outcome]:
         if len(commands) == 1 and commands[0].request_id is None:
             return [self._single(commands[0], call)]
-        with self._database.transaction(call) as transaction:
+        with self._database.transaction(call, writes=True) as transaction:
             outcomes = [self._apply_once(command, transaction, now) for command in commands]
             transaction.ask(last=True)
             return outcomes
@@ -69,7 +69,7 @@ class PostgresRepository:
         return [_activity(row) for row in rows]
 
     def today(self, chat_id: int, *, now: datetime, page: Page, call: Call) -> ActivityPage:
-        with self._database.transaction(call) as transaction:
+        with self._database.transaction(call, writes=False) as transaction:
             (chats,) = transaction.ask(_find_chat(chat_id))
             today = _chat(chat_id, chats).date_at(now)
             active = "chat_id = %s AND begin_date <= %s AND end_date >= %s"
@@ -87,7 +87,7 @@ class PostgresRepository:
             ON CONFLICT (chat_id) DO UPDATE
             SET timezone = COALESCE(%s, activities_chat.timezone), language = COALESCE(%s, activities_chat.language)
             RETURNING timezone, language, tokens_valid_after"""
-        (rows,) = self._database.ask(call, (text, [chat_id, *given, *given]))
+        (rows,) = self._database.ask(call, (text, [chat_id, *given, *given]), writes=True)
         return _chat(chat_id, rows)
 
     def ping(self, *, call: Call) -> None:
@@ -99,7 +99,7 @@ class PostgresRepository:
     def _single(self, command: Command, call: Call) -> Outcome:
         """A command alone and without a request id: one message."""
         try:
-            return self._read(command, self._database.ask(call, *self._effect(command)))
+            return self._read(command, self._database.ask(call, *self._effect(command), writes=True))
         except ActivitiesError as error:
             if isinstance(error, _OUTCOMES):
                 return error
@@ -130,10 +130,10 @@ class PostgresRepository:
         outcome = self._outcome(command, transaction)
         if isinstance(outcome, ActivitiesError) and not isinstance(outcome, ActivityExists | ActivityNotFound):
             forget = "DELETE FROM activities_handledrequest WHERE chat_id = %s AND request_id = %s"
-            transaction.ask((forget, position))
+            transaction.later((forget, position))
         else:
             keep = "UPDATE activities_handledrequest SET outcome = %s WHERE chat_id = %s AND request_id = %s"
-            transaction.ask((keep, [_written_down(outcome), *position]))
+            transaction.later((keep, [_written_down(outcome), *position]), _drop_old_records(now))
         return outcome
 
     def _outcome(self, command: Command, transaction: Transaction) -> Outcome:
@@ -147,10 +147,7 @@ class PostgresRepository:
     def _effect(self, command: Command) -> list[Statement]:
         """The command as statements: the effect when its rules allow it, and what tells why when they do not."""
         if isinstance(command, Create):
-            return [
-                *self._create(command.chat_id, command.activity),
-                _find(command.chat_id, command.activity.name),
-            ]
+            return self._create(command.chat_id, command.activity)
         if isinstance(command, Update):
             changes = command.changes
             given = [changes.begin_date, changes.end_date, changes.times_per_day, changes.quantity_per_time]
@@ -161,7 +158,9 @@ class PostgresRepository:
                 WHERE chat_id = %s AND key = %s AND COALESCE(%s, begin_date) <= COALESCE(%s, end_date)
                 RETURNING {_COLUMNS}"""
             where = [command.chat_id, name_key(command.name), changes.begin_date, changes.end_date]
-            return [(update, [*given, *where]), _find(command.chat_id, command.name)]
+            text, position = _find(command.chat_id, command.name)
+            # What is found stays as it is until the update has looked at it.
+            return [(f"{text} FOR NO KEY UPDATE", position), (update, [*given, *where])]
         delete = "DELETE FROM activities_activity WHERE chat_id = %s AND key = %s RETURNING 1"
         return [(delete, [command.chat_id, name_key(command.name)])]
 
@@ -182,20 +181,21 @@ class PostgresRepository:
         return [
             (chat, [chat_id]),
             (alone, [chat_id]),
+            _find(chat_id, activity.name),
             (create, [chat_id, activity.key, activity.name, *values, most, chat_id, most]),
         ]
 
     def _read(self, command: Command, answers: list[list[Row]]) -> Activity | None:
         """What the statements of `_effect` did; raises why they did nothing."""
         if isinstance(command, Create):
-            _, _, created, existing = answers
+            _, _, existing, created = answers
             if created:
                 return _activity(created[0])
             if existing:
                 raise ActivityExists(name=existing[0][0])
             raise TooManyActivities(limit=str(self._max_activities))
         if isinstance(command, Update):
-            updated, current = answers
+            current, updated = answers
             if updated:
                 return _activity(updated[0])
             if current:
@@ -217,6 +217,16 @@ def _find(chat_id: int, name: str) -> Statement:
 
 def _find_chat(chat_id: int) -> Statement:
     return "SELECT timezone, language, tokens_valid_after FROM activities_chat WHERE chat_id = %s", [chat_id]
+
+
+def _drop_old_records(now: datetime) -> Statement:
+    """Two for each new one, so that there are soon none but those that still count."""
+    text = """
+        DELETE FROM activities_handledrequest WHERE (chat_id, request_id) IN (
+            SELECT chat_id, request_id FROM activities_handledrequest
+            WHERE handled_at <= %s ORDER BY handled_at LIMIT 2 FOR UPDATE SKIP LOCKED
+        )"""
+    return text, [now - RECORD_LIFETIME]
 
 
 def _cut(condition: str, parameters: list[Any], page: Page) -> tuple[Statement, Statement]:

@@ -141,6 +141,21 @@ def test_a_reader_that_leaves_is_no_error():
     assert (process.returncode, said) == (0, b"")
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-"])
+def test_without_an_end_to_talk_to_there_is_nothing_to_do(closed):
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", *CHAT]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), input=b"/help\n", capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_a_full_disk_is_one_line_and_exit_code_2():
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            CHAT, cwd=ROOT, env=environment(), input=b"/help\n", stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_waiting_pipe_politely(number):
     with subprocess.Popen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,7 @@ from activities.domain import Activity, Create, Order, StorageUnavailable
 from activities.ports import MAX_REQUEST_BYTES, Call
 from activities.repositories.memory import MemoryRepository
 from activities.service import STREAM_BATCH
-from grpc_server.server import GrpcServer
+from grpc_server.server import MOST_CONVERSATIONS, THREADS, GrpcServer
 from proto.activities.v1 import activities_pb2 as pb
 from proto.activities.v1 import activities_pb2_grpc, chats_pb2_grpc
 from proto.activities.v1 import chats_pb2 as chats_pb
@@ -229,6 +230,30 @@ def test_streams_leave_threads_for_other_calls(settings: Any) -> None:
         assert freed.name
 
 
+def test_conversations_leave_threads_for_calls(client: Client) -> None:
+    over = threading.Event()
+
+    def questions() -> Iterator[reflection_pb2.ServerReflectionRequest]:
+        yield reflection_pb2.ServerReflectionRequest(list_services="")
+        over.wait(SECONDS)
+
+    ask = reflection_pb2_grpc.ServerReflectionStub(client.channel).ServerReflectionInfo
+    try:
+        conversations = [ask(questions()) for _ in range(THREADS)]
+        answered = [conversation for conversation in conversations if first_of(conversation)]
+        assert len(answered) == MOST_CONVERSATIONS
+        assert client.call(client.chats.ChatGet, chats_pb.ChatGetRequest()).timezone == "UTC"
+        refused = next(each for each in conversations if each not in answered)
+        assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert detail(refused, error_details_pb2.ErrorInfo).reason == "StorageBusy"
+        answered[0].cancel()
+        assert until(lambda: first_of(ask(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))))
+    finally:
+        over.set()
+        for conversation in conversations:
+            conversation.cancel()
+
+
 def first_of(stream: Any) -> Any:
     try:
         return next(stream)
@@ -296,6 +321,11 @@ def test_a_request_that_is_too_large_is_refused_by_its_size(client: Client) -> N
     assert str(MAX_REQUEST_BYTES) in str(error.details())
 
 
+def test_an_empty_request_id_is_none_that_is_good(client: Client) -> None:
+    error = refusal(lambda: client.call(client.activities.ActivityCreate, creation(), ("x-request-id", "")))
+    assert fields_of(error) == ["x-request-id"]
+
+
 def test_an_unset_optional_field_is_kept_and_a_set_one_is_checked(client: Client) -> None:
     client.call(client.activities.ActivityCreate, creation())
     update = client.activities.ActivityUpdate
@@ -344,10 +374,13 @@ def test_what_is_not_there_says_so(client: Client, rpc: str) -> None:
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_bytes_that_do_not_parse_are_refused_and_the_next_call_is_served(client: Client) -> None:
+def test_bytes_that_do_not_parse_are_refused_and_the_next_call_is_served(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
     raw = client.channel.unary_unary("/activities.v1.ActivityService/ActivityGet", bytes, bytes)
     error = refusal(lambda: raw(b"\xff\xff\xff", metadata=client.metadata, timeout=SECONDS))
     assert error.code() is grpc.StatusCode.INTERNAL
+    assert [(record.levelno, record.exc_info) for record in caplog.records] == [(logging.WARNING, None)]
     assert client.call(client.chats.ChatGet, chats_pb.ChatGetRequest()).timezone == "UTC"
 
 

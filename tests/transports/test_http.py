@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from activities.api.schema import MadeOnce
 from activities.container import on_repository
 from activities.domain import (
     ActivitiesError,
@@ -36,6 +40,7 @@ from activities.repositories.guarded import Guard, GuardedRepository
 from activities.repositories.memory import MemoryRepository
 from activities.service import STREAM_BATCH, ActivityService
 from activities.streams import StreamSlots
+from activities_project.http import MOST_HEAD_BYTES, HttpServer
 from tests.examples import ODD_NAMES, activity
 from tests.transports.served import (
     ACTIVITIES,
@@ -172,6 +177,10 @@ def test_today_lists_what_is_active_on_the_chats_own_date() -> None:
         changed = served.client.patch("/api/v1/chat/", json={"timezone": "Europe/Moscow"})
         assert changed.json() == {"chat_id": 1, "timezone": "Europe/Moscow", "language": "en", "tokens_valid_after": 0}
         assert today() == ["on the 21st"]
+
+
+def test_an_empty_parameter_is_one_left_out(shared: Served) -> None:
+    assert shared.client.get(f"{ACTIVITIES}?limit=&offset=&order=").json() == shared.client.get(ACTIVITIES).json()
 
 
 def test_a_chat_is_read_and_changed_and_cannot_be_deleted_yet(served: Served) -> None:
@@ -338,6 +347,13 @@ def test_a_service_names_the_chat_that_it_acts_for(shared: Served) -> None:
         assert client.get(ACTIVITIES, headers={"x-chat-id": "0"}).json().keys() == {"chat_id"}
         assert client.get(ACTIVITIES, headers={"x-chat-id": "1"}).json()["count"] == 1
         assert client.get(ACTIVITIES, headers={"x-chat-id": "-100123"}).json()["count"] == 0
+
+
+def test_a_header_that_wsgi_would_take_for_another_is_left_out(shared: Served) -> None:
+    answer = shared.client.get("/api/v1/chat/", headers={**bearer(SERVICE), "X_Chat_Id": "5", "X-Chat-Id": "7"})
+    assert answer.json()["chat_id"] == 7
+    answer = shared.client.get("/api/v1/chat/", headers={**bearer(SERVICE), "X_Chat_Id": "5"})
+    assert (answer.status_code, list(answer.json())) == (400, ["chat_id"])
 
 
 def test_a_token_for_reading_writes_nothing(shared: Served) -> None:
@@ -636,3 +652,99 @@ def test_a_failure_outside_of_the_views_is_told_in_the_same_way(
     assert (answer.status_code, answer.json()["error"]) == (500, "Internal")
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
     assert "boom" not in answer.text
+
+
+def test_a_foreign_host_is_one_line_in_the_log(shared: Served, caplog: pytest.LogCaptureFixture) -> None:
+    shared.client.get("/healthz", headers={"host": "elsewhere.example"})
+    (record,) = [each for each in caplog.records if each.name.startswith("django.")]
+    assert "elsewhere.example" in record.getMessage()
+    assert (record.levelno, record.exc_info) == (logging.WARNING, None)
+
+
+def test_many_who_ask_for_the_schema_at_once_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MadeOnce, "_made", None)
+    with serving() as served, ThreadPoolExecutor(8) as readers:
+        texts = list(readers.map(lambda query: served.client.get(f"/api/schema/{query}").text, ["", "?version=1"] * 4))
+        assert served.client.get("/api/schema/").status_code == 200
+    assert len(set(texts)) == 1
+
+
+def test_the_schema_is_made_once(shared: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MadeOnce, "_made", None)
+    made: list[object] = []
+
+    def parse(generator: object, *_: object) -> dict[str, object]:
+        made.append(generator)
+        return {}
+
+    monkeypatch.setattr(MadeOnce, "parse", parse)
+    for _ in range(2):
+        assert shared.client.get("/api/schema/").status_code == 200
+    assert len(made) == 1
+
+
+# ----------------------------------------------------------------------------------- the server
+
+
+@contextmanager
+def connection(served: Served) -> Iterator[socket.socket]:
+    """For requests that no client sends."""
+    parts = urlsplit(served.base_url)
+    with socket.create_connection((parts.hostname, parts.port), timeout=SECONDS) as connected:
+        yield connected
+
+
+def everything(connected: socket.socket) -> bytes:
+    """What the server says until it closes."""
+    received = b""
+    while chunk := connected.recv(65536):
+        received += chunk
+    return received
+
+
+def test_a_head_without_end_is_not_collected(shared: Served) -> None:
+    with connection(shared) as connected:
+        answer = b"HTTP/1.1 431 "  # what was sent after it was closed may have taken it away
+        with suppress(ConnectionError):
+            connected.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Long: " + b"x" * (64 * MOST_HEAD_BYTES))
+            answer = everything(connected)
+        assert answer.startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /healthz HTTP/1.1\r\nHo"])
+def test_who_sends_no_head_is_not_waited_for(shared: Served, monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
+    monkeypatch.setattr("activities_project.http.HEAD_SECONDS", 0.05)
+    with connection(shared) as connected:
+        connected.sendall(begun)
+        assert everything(connected) == b""
+
+
+def test_requests_under_way_when_the_server_stops_are_cut_off_after_their_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("activities_project.http.STOP_SECONDS", 1)
+    entered, let_go = threading.Event(), threading.Event()
+
+    class Hanging(MemoryRepository):
+        def get(self, chat_id: int, *, name: str, call: Call) -> Activity:
+            entered.set()
+            call.cancellation.on_cancel(let_go.set)
+            assert let_go.wait(SECONDS)
+            return super().get(chat_id, name=name, call=call)
+
+    parts = on_repository(Hanging())
+    server = HttpServer(parts, "127.0.0.1:0")
+    server.start()
+    served = Served(parts, f"http://127.0.0.1:{server.port}", httpx.Client())
+    token = parts.access.issue(1).encode()
+    with connection(served) as half_sent, connection(served) as waiting:
+        half_sent.sendall(b"POST /api/v1/activities/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n{")
+        waiting.sendall(
+            b"GET /api/v1/activities/pill/ HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer " + token + b"\r\n\r\n"
+        )
+        assert entered.wait(SECONDS)
+        server.stop()
+        assert everything(half_sent).startswith(b"HTTP/1.1 503 ")
+    assert let_go.is_set()
+    parts.close()
+    assert all(record.exc_info is None for record in caplog.records)

@@ -30,7 +30,7 @@ SECONDS = 60  # what a test waits at most for anything
 
 def environment(**changes: str) -> dict[str, str]:
     """What a newcomer's shell has: none of the product's settings."""
-    ours = ("ACTIVITIES_", "DJANGO_", "LOG_")
+    ours = ("ACTIVITIES_", "DJANGO_", "LOG_", "DATABASE_", "REDIS_", "KAFKA_")
     return {**{key: value for key, value in os.environ.items() if not key.startswith(ours)}, **changes}
 
 
@@ -163,6 +163,65 @@ def test_a_token_issued_in_a_second_shell_opens_its_chat() -> None:
         assert answer.json()["chat_id"] == -1001234567890
 
 
+def test_an_option_cut_short_is_none() -> None:
+    # `--local` is read before the settings; as `--loc` it would pass, and the process run on another backend.
+    ended = manage(
+        "grpcserver", "--loc", "--address", "127.0.0.1:0", ACTIVITIES_BACKEND="grpc", DJANGO_SECRET_KEY="k" * 50
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "--loc" in ended.stderr
+
+
+def test_the_host_that_is_listened_on_is_answered_to() -> None:
+    with serve(DJANGO_ALLOWED_HOSTS="activities.example") as process:
+        url = process.find(r"^HTTP +(http://[^/]+)/")
+        assert httpx.get(f"{url}/healthz").status_code == 200
+        assert httpx.get(f"{url}/healthz", headers={"host": "localhost"}).status_code == 400
+
+
+def test_the_line_for_grpcurl_brings_the_services_where_reflection_is_off(tmp_path: Path) -> None:
+    with serve(ACTIVITIES_GRPC_REFLECTION="off") as process:
+        words = shlex.split(process.find(r"^(grpcurl .*)$"))
+    roots = [words[at + 1] for at, word in enumerate(words) if word == "-import-path"]
+    # protoc finds the imports as grpcurl does.
+    compiler = [sys.executable, "-m", "grpc_tools.protoc", f"--descriptor_set_out={tmp_path / 'set'}"]
+    subprocess.run([*compiler, *(f"-I{root}" for root in roots), words[words.index("-proto") + 1]], check=True)
+
+
+def test_serve_does_its_work_when_nobody_reads_what_it_prints() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", "serve", "--local", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    end = time.monotonic() + SECONDS
+    try:
+        while not (process.poll() is None and (ports := listening(process.pid)) and any(map(is_well, ports))):
+            assert time.monotonic() < end, "it serves nothing"
+    finally:
+        process.terminate()
+        _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (0, "")
+
+
+def listening(pid: int) -> list[int]:
+    """The ports on which a process listens."""
+    return [each.laddr.port for each in psutil.Process(pid).net_connections("tcp") if each.status == psutil.CONN_LISTEN]
+
+
+def is_well(port: int) -> bool:
+    """Whether there is HTTP on a port, and the process behind it well."""
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=SECONDS).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_serve_ends_politely(number: int) -> None:
     with serve() as process:
@@ -193,6 +252,8 @@ def taken_port() -> Iterator[int]:
         (["grpcserver", "--local", "--address", "127.0.0.1:{taken}"], "--address 127.0.0.1:{taken}"),
         (["serve", "--local", "--http", "8000"], "--http 8000"),
         (["serve", "--local", "--http", "127.0.0.1:99999"], "--http 127.0.0.1:99999"),
+        (["serve", "--local", "--http", "[::1:0"], "expected HOST:PORT"),
+        (["serve", "--local", "--http", "::1:0"], "expected HOST:PORT"),
         (["serve", "--local", "--htp", "127.0.0.1:0"], "--htp"),
         (["serve", "--local", "--http", "0.0.0.0:0"], "--insecure"),
         (["serve", "--local", "--grpc", "[::]:0"], "--insecure"),

@@ -369,7 +369,7 @@ def test_a_quantity_is_in_range_with_three_places_or_refused(raw):
 # --------------------------------------------------------------------------- what comes with a request
 
 
-@pytest.mark.parametrize(("raw", "value"), [(None, 50), (0, 50), ("0", 50), (1, 1), ("500", 500)])
+@pytest.mark.parametrize(("raw", "value"), [(None, 50), ("", 50), (0, 50), ("0", 50), (1, 1), ("500", 500)])
 def test_a_limit_is_1_to_500_and_50_when_0_or_absent(raw, value):
     assert read_limit(raw) == value
 
@@ -379,7 +379,7 @@ def test_other_limits_are_refused(raw):
     assert broken(read_limit, raw).code in ("number_range", "not_whole")
 
 
-@pytest.mark.parametrize(("raw", "value"), [(None, 0), (0, 0), ("7", 7), (2**63 - 1, 2**63 - 1)])
+@pytest.mark.parametrize(("raw", "value"), [(None, 0), ("", 0), (0, 0), ("7", 7), (2**63 - 1, 2**63 - 1)])
 def test_an_offset_is_a_natural_number(raw, value):
     assert read_offset(raw) == value
 

@@ -12,7 +12,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from environs import Env
 
-from activities_project.environment import checked, made_once, number, one_of, whole, words
+from activities_project.environment import checked, made_once, number, one_of, read_file, whole, words
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,7 +64,6 @@ def test_good_settings_start():
 @pytest.mark.parametrize(
     ("read", "text"),
     [
-        (whole(1, 10), ""),
         (whole(1, 10), "0"),
         (whole(1, 10), "11"),
         (whole(1, 10), "1.5"),
@@ -86,8 +85,41 @@ def test_what_is_expected_is_read_typed(monkeypatch):
     assert checked(Env(), "SOME_SETTING", whole(1, 10), default="1", expected="") == 7
     monkeypatch.delenv("SOME_SETTING")
     assert checked(Env(), "SOME_SETTING", number(0, 1), default="0.5", expected="") == 0.5
+    monkeypatch.setenv("SOME_SETTING", " ")
+    assert checked(Env(), "SOME_SETTING", whole(1, 10), default="1", expected="") == 1
     assert words(" a, b ,,c") == ["a", "b", "c"]
     assert words("") == []
+
+
+# --------------------------------------------------------------------------------------- the file
+
+
+def test_a_file_sets_what_the_environment_does_not(tmp_path, monkeypatch):
+    file = tmp_path / ".env"
+    file.write_text('# a comment\nSOME_SETTING=7\nexport OTHER_SETTING="of two words"\n')
+    monkeypatch.setenv("SOME_SETTING", "8")
+    env = Env()
+    read_file(env, file)
+    assert (env.str("SOME_SETTING"), env.str("OTHER_SETTING")) == ("8", "of two words")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"SOME_SETTING=\xff", ".env: it cannot be read as UTF-8 text"),
+        (b"# first\nSOME_SETTING='never closed\n", ".env: expected NAME=value in line 2"),
+    ],
+)
+def test_a_file_that_cannot_be_read_stops_the_start(tmp_path, content, told):
+    file = tmp_path / ".env"
+    file.write_bytes(content)
+    with pytest.raises(ImproperlyConfigured) as raised:
+        read_file(Env(), file)
+    assert str(raised.value) == told
+
+
+def test_no_file_is_no_settings(tmp_path):
+    read_file(Env(), tmp_path / ".env")
 
 
 # ------------------------------------------------------------------------------------- the secret
@@ -134,3 +166,24 @@ def test_a_secret_that_is_there_is_read_from_a_place_that_cannot_be_written(tmp_
     before = path.parent.stat().st_mtime_ns
     assert made_once(path) == "made before"
     assert path.parent.stat().st_mtime_ns == before
+
+
+def test_a_secret_that_cannot_be_kept_stops_the_start(tmp_path):
+    (tmp_path / ".local").write_text("no folder")
+    with pytest.raises(ImproperlyConfigured, match="secret_key: the key cannot be kept there"):
+        made_once(tmp_path / ".local" / "secret_key")
+
+
+def test_an_empty_secret_stops_the_start(tmp_path):
+    (tmp_path / "secret_key").touch()
+    with pytest.raises(ImproperlyConfigured, match="secret_key: it is empty; delete it"):
+        made_once(tmp_path / "secret_key")
+
+
+def test_an_interrupt_before_the_command_is_there_says_nothing():
+    interrupted = "import runpy, signal, django.core.management as management; " + (
+        "management.execute_from_command_line = lambda _: signal.raise_signal(signal.SIGINT); "
+        "runpy.run_path('manage.py', run_name='__main__')"
+    )
+    process = subprocess.run([sys.executable, "-c", interrupted], cwd=ROOT, capture_output=True, check=False)
+    assert (process.returncode, process.stdout, process.stderr) == (130, b"", b"")

@@ -1,12 +1,21 @@
 """`manage.py serve`: HTTP and gRPC in one process."""
 
+import shlex
 import threading
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import CommandParser
 
-from activities.cli import STOP_SECONDS, OneLineCommand, listening_host, until_signalled, wrong
+from activities.cli import (
+    STOP_SECONDS,
+    OneLineCommand,
+    cannot_listen,
+    listening_host,
+    reached_at,
+    until_signalled,
+)
 from activities.container import Container, container
 
 
@@ -30,16 +39,20 @@ class Command(OneLineCommand):
         try:
             http = HttpServer(parts, options["http"])
         except OSError as failed:
-            raise wrong(f"--http {options['http']}: cannot listen there ({failed.strerror or failed})") from None
+            raise cannot_listen("--http", options["http"], failed) from None
         try:
-            grpc = GrpcServer(parts, options["grpc"], reflected=reflects(grpc_host))
+            reflected = reflects(grpc_host)
+            grpc = GrpcServer(parts, options["grpc"], reflected=reflected)
         except OSError as failed:
             http.stop()
-            raise wrong(f"--grpc {options['grpc']}: cannot listen there ({failed.strerror or failed})") from None
+            raise cannot_listen("--grpc", options["grpc"], failed) from None
+        # Whoever names a host to listen on means requests to it.
+        settings.ALLOWED_HOSTS = [*settings.ALLOWED_HOSTS, reached_at(http_host)]
         with until_signalled() as stopping:
             grpc.start()
             http.start()
-            self._say_where(parts, http_host, http.port, grpc_host, grpc.port)
+            url = f"http://{reached_at(http_host)}:{http.port}"
+            self._say_where(parts, url, f"{reached_at(grpc_host)}:{grpc.port}", "" if reflected else _protos())
             stopping.wait()
             stop_grpc = threading.Thread(target=grpc.stop, args=(STOP_SECONDS,))
             stop_grpc.start()
@@ -47,9 +60,7 @@ class Command(OneLineCommand):
             stop_grpc.join()
             parts.close()
 
-    def _say_where(self, parts: Container, http_host: str, http_port: int, grpc_host: str, grpc_port: int) -> None:
-        url = f"http://{_bracketed(http_host)}:{http_port}"
-        grpc_address = f"{_bracketed(grpc_host)}:{grpc_port}"
+    def _say_where(self, parts: Container, url: str, grpc_address: str, protos: str) -> None:
         token = parts.access.issue(1)
         create = '{"name": "vitamin C", "begin_date": "2026-01-01", "end_date": "2999-12-31", "times_per_day": 2, '
         lines = [
@@ -61,12 +72,18 @@ class Command(OneLineCommand):
             f"token: {token}",
             "Try it in another terminal:",
             f"curl -H 'Authorization: Bearer {token}' {url}/api/v1/today/",
-            f"grpcurl -plaintext -H 'authorization: Bearer {token}' -d '{create}"
+            f"grpcurl -plaintext {protos}-H 'authorization: Bearer {token}' -d '{create}"
             f'"quantity_per_time": 0.5}}\' {grpc_address} activities.v1.ActivityService/ActivityCreate',
         ]
-        self.stdout.write("\n".join(lines))
-        self.stdout.flush()
+        self.say("\n".join(lines))
 
 
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def _protos() -> str:
+    """What grpcurl has to be told of the services where the server does not tell it."""
+    import google.api
+
+    roots = (settings.BASE_DIR, Path(google.api.__path__[0]).parent.parent)
+    return (
+        "".join(f"-import-path {shlex.quote(str(root))} " for root in roots)
+        + "-proto proto/activities/v1/activities.proto "
+    )

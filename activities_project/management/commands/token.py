@@ -14,7 +14,7 @@ class Command(OneLineCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="issue", parser_class=OneLineParser)
-        issue = actions.add_parser("issue", help="print a new token and nothing else")
+        issue = actions.add_parser("issue", help="print a new token and nothing else", allow_abbrev=False)
         issue.add_argument("--chat-id", required=True, metavar="N", help="the chat that it opens")
         issue.add_argument("--local", action="store_true", help="for a process that was started with --local")
 

@@ -37,12 +37,16 @@ class Command(OneLineCommand):
         commands = Commands(parts.activities, parts.chats, parts.streams, clock=utc_now)
         conversation = Conversation(commands, chat_id=chat_id, language=options["language"], write=_write)
         try:
-            if sys.stdin.isatty() and sys.stdout.isatty():
+            if sys.stdin is None or sys.stdout is None:
+                pass  # closed: nobody asks, or nobody reads
+            elif sys.stdin.isatty() and sys.stdout.isatty():
                 conversation.from_terminal()
             else:
                 conversation.from_pipe(sys.stdin.buffer)
         except BrokenPipeError:
             pass  # nobody reads any more
+        except OSError as failed:
+            raise wrong(f"the conversation cannot go on ({failed.strerror or failed})") from None
         finally:
             parts.close()
 

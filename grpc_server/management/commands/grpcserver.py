@@ -5,7 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandParser
 
-from activities.cli import STOP_SECONDS, OneLineCommand, listening_host, until_signalled, wrong
+from activities.cli import STOP_SECONDS, OneLineCommand, cannot_listen, listening_host, until_signalled, wrong
 from activities.container import container
 
 MOST_WORKERS = 64
@@ -36,7 +36,7 @@ class Command(OneLineCommand):
             else:
                 self._serve_alone(address, reflected=reflects(host))
         except OSError as failed:
-            raise wrong(f"--address {address}: cannot listen there ({failed.strerror or failed})") from None
+            raise cannot_listen("--address", address, failed) from None
 
     def _serve_alone(self, address: str, *, reflected: bool) -> None:
         from grpc_server.server import GrpcServer
@@ -64,5 +64,4 @@ class Command(OneLineCommand):
                 workers.stop()
 
     def _say(self, where: str) -> None:
-        self.stdout.write(f"Activities on backend {settings.ACTIVITIES_BACKEND}: gRPC {where}")
-        self.stdout.flush()
+        self.say(f"Activities on backend {settings.ACTIVITIES_BACKEND}: gRPC {where}")

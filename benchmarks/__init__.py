@@ -1,0 +1,1 @@
+"""This project beside its baselines, in one run: `make bench`."""

@@ -1,0 +1,131 @@
+"""What is measured runs in processes of its own, on a database and a Redis of the benchmarks' own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+from redis import Redis
+
+from activities.access import Access
+
+ROOT = Path(__file__).resolve().parent.parent
+REDIS_DATABASE = 15
+"""Apart from the one that the services' other users have."""
+KEY = secrets.token_urlsafe(48)
+SERVICE_SECRET = secrets.token_urlsafe(48)
+
+_FILL = """
+    INSERT INTO activities_activity
+        (chat_id, key, name, begin_date, end_date, times_per_day, quantity_per_time)
+    SELECT chat, 'activity ' || n, 'Activity ' || n, current_date - 60, current_date + n %% 100 - 50, 1 + n %% 9, 0.5
+    FROM generate_series(0, %s - 1) AS n, generate_series(1, %s) AS chat"""
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A database of the benchmarks' own."""
+
+    chats: int
+    per_chat: int
+    url: str = field(repr=False)
+    """Through pgbouncer."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Of processes that use it."""
+        return {
+            **os.environ,
+            "ACTIVITIES_BACKEND": "postgres",
+            "ACTIVITIES_SERVICE_TOKENS": f"benchmark:{SERVICE_SECRET}",
+            "ACTIVITIES_MAX_PER_CHAT": str(max(10_000, self.per_chat)),
+            "DATABASE_URL": self.url,
+            "DJANGO_SECRET_KEY": KEY,
+            "REDIS_URL": _with_name(os.environ["REDIS_URL"], str(REDIS_DATABASE)),
+        }
+
+
+@contextmanager
+def database(*, chats: int, per_chat: int) -> Iterator[Database]:
+    """Chats 1 to `chats` with `Activity 0`, `Activity 1` ... each, as far as possible from one another on the disk.
+
+    Of a chat's activities half are active today. Dropped at the end.
+    """
+    name = f"activities_bench_{os.getpid()}_{chats}x{per_chat}"
+    direct = os.environ["DATABASE_DIRECT_URL"]
+    made = Database(chats, per_chat, _with_name(os.environ["DATABASE_URL"], name))
+    with psycopg.connect(direct, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        try:
+            migrate = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+            subprocess.run(migrate, cwd=ROOT, env=made.environment, check=True)
+            with psycopg.connect(_with_name(direct, name), autocommit=True) as inside:
+                inside.execute("INSERT INTO activities_chat (chat_id) SELECT generate_series(1, %s)", [chats])
+                inside.execute(_FILL, [per_chat, chats])
+                inside.execute("VACUUM ANALYZE")
+            yield made
+        finally:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def empty_cache() -> None:
+    """Forgets what earlier rounds left in the benchmarks' Redis."""
+    with Redis.from_url(_with_name(os.environ["REDIS_URL"], str(REDIS_DATABASE))) as redis:
+        redis.flushdb()
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server."""
+
+    address: str
+    pid: int
+
+
+@contextmanager
+def ours(database: Database) -> Iterator[Server]:
+    """`manage.py grpcserver`, one process, as it is run in production."""
+    with _started(["manage.py", "grpcserver", "--address", "127.0.0.1:0"], database.environment) as server:
+        yield server
+
+
+@contextmanager
+def baseline(name: str, database: Database) -> Iterator[Server]:
+    """A program under `baselines/`, which prints its address."""
+    with _started(["-m", f"benchmarks.baselines.{name}"], database.environment) as server:
+        yield server
+
+
+def chat_token(chat_id: int) -> str:
+    return Access(keys=[KEY]).issue(chat_id)
+
+
+@contextmanager
+def _started(arguments: list[str], environment: Mapping[str, str]) -> Iterator[Server]:
+    """A Python program whose first line ends with its address."""
+    process = subprocess.Popen(
+        [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{' '.join(arguments)} ended with {process.wait()}")
+        yield Server(line.split()[-1], process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
+
+
+def _with_name(url: str, name: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))

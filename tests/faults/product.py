@@ -1,0 +1,72 @@
+"""The product as it runs: `manage.py grpcserver` in a process of its own on these tests' servers."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from grpc_server.client import Remote
+from tests.faults.services import ROOT, eventually
+
+TOKEN = "service-secret-0123456789abcdefghij"
+PATIENCE = 20.0
+"""What a client of these tests waits at most, in seconds: longer than the product's own limit, which is to be seen."""
+
+
+class Product:
+    """A data service; `activities` and `chats` are what a client in another process has of it."""
+
+    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+        self._log = log
+        with log.open("wb") as errors, log.with_suffix(".out").open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "manage.py", "grpcserver", "--address", "127.0.0.1:0"],
+                cwd=ROOT,
+                env={**os.environ, **environment},
+                stdout=output,
+                stderr=errors,
+            )
+        eventually(lambda: self._port() is not None or self._process.poll() is not None)
+        assert self._port() is not None, log.read_text()
+        self._remote = Remote(target=f"127.0.0.1:{self._port()}", token=TOKEN, limit=PATIENCE)
+        self.activities, self.chats = self._remote.activities, self._remote.chats
+
+    def log_since(self, position: int) -> list[str]:
+        """The lines that it has logged after so many."""
+        return self._log.read_text().splitlines()[position:]
+
+    @property
+    def logged(self) -> int:
+        return len(self.log_since(0))
+
+    def stop(self) -> int:
+        """Its exit code."""
+        self._remote.close()
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(timeout=20)
+
+    def kill(self) -> None:
+        """It gets to do nothing more."""
+        self._process.kill()
+        self._process.wait()
+
+    def _port(self) -> str | None:
+        found = re.search(r"gRPC \S+:(\d+)", self._log.with_suffix(".out").read_text())
+        return found and found[1]
+
+
+def manage(environment: Mapping[str, str], *arguments: str) -> None:
+    """Another of the product's commands, which has to succeed."""
+    subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        check=True,
+        timeout=120,
+        stdout=subprocess.DEVNULL,
+    )
