@@ -258,7 +258,7 @@ class HttpServer:
                 timeout_graceful_shutdown=int(STOP_SECONDS),
             )
         )
-        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http")
+        self._thread = threading.Thread(target=self._run, name="http")
 
     def start(self) -> None:
         self._thread.start()
@@ -271,3 +271,17 @@ class HttpServer:
             self._thread.join()
         self._socket.close()
         self._bridge.executor.shutdown()
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=self._server.config.get_loop_factory()) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        await self._server.serve([self._socket])
+        # Threads that were cut off still hand over what they have: the loop stays until they have seen that it is
+        # for nobody, which a cancelled hand-over tells them.
+        ended = asyncio.get_running_loop().run_in_executor(None, self._bridge.executor.shutdown)
+        while not ended.done():
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            await asyncio.wait([ended], timeout=0.05)

@@ -121,6 +121,7 @@ def site(database: None) -> Iterator[Site]:
     environment = {
         "ACTIVITIES_BACKEND": "postgres",
         "DATABASE_URL": f"{url}/{connection.settings_dict['NAME']}",
+        "REDIS_URL": os.environ["REDIS_URL"],
         "DJANGO_SECRET_KEY": os.environ["DJANGO_SECRET_KEY"],
         "ACTIVITIES_SERVICE_TOKENS": os.environ["ACTIVITIES_SERVICE_TOKENS"],
         "ACTIVITIES_MAX_PER_CHAT": str(MOST),

@@ -25,6 +25,7 @@ from activities.domain import (
     Create,
     Delete,
     InvalidActivity,
+    RateLimited,
     StorageBusy,
     Update,
     Violation,
@@ -178,6 +179,11 @@ def test_an_error_is_named_as_it_travels():
 def test_errors_tell_when_trying_again_can_help():
     assert StorageBusy.retry_after == 1
     assert ActivityNotFound.retry_after is None
+
+
+def test_who_asks_too_much_is_told_how_long_to_wait():
+    assert str(RateLimited()) == "too many requests; try again in 60 s"
+    assert str(RateLimited(retry_after="7")) == "too many requests; try again in 7 s"
 
 
 def test_several_messages_of_one_field_stay_together():
