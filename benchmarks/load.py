@@ -26,7 +26,7 @@ def calls_per_second(address: str, method: str, requests: Iterator[Request]) -> 
     """
     with grpc.insecure_channel(address) as channel:
         grpc.channel_ready_future(channel).result(TIMEOUT)
-        return _Round(channel.unary_unary(f"/{SERVICE}/{method}"), requests).run()
+        return _Round(channel.unary_unary(f"/{SERVICE}/{method}", bytes, bytes), requests).run()
 
 
 class _Round:

@@ -34,7 +34,7 @@ def _streams(server: Server) -> Measure:
         before = _resident(server.pid)
         with grpc.insecure_channel(server.address) as channel:
             grpc.channel_ready_future(channel).result(TIMEOUT)
-            method = channel.unary_stream(f"/{SERVICE}/ActivityListStream")
+            method = channel.unary_stream(f"/{SERVICE}/ActivityListStream", bytes, bytes)
             began = time.monotonic()
             answers = iter(method(request, metadata=(("authorization", f"Bearer {token}"),), timeout=TIMEOUT))
             next(answers)
