@@ -70,12 +70,11 @@ def durable_repository() -> Repository:
 
     from activities.repositories.cached import Cache, CachedRepository
     from activities.repositories.postgres import PostgresRepository
-    from activities.repositories.timed_redis import client_of_thread
 
     longest_read = settings.ACTIVITIES_STORAGE_SECONDS + 1  # the second within which every store ends
     return CachedRepository(
         PostgresRepository(max_activities=settings.ACTIVITIES_MAX_PER_CHAT),
-        Cache(client_of_thread(get_redis_connection("default").connection_pool), longest_read=longest_read),
+        Cache(cache(get_redis_connection), longest_read=longest_read),
     )
 
 

@@ -20,7 +20,6 @@ from zlib import crc32
 from prometheus_client import Counter
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from activities.domain import (
     Activity,
@@ -49,8 +48,6 @@ READ_SECONDS = 3.0
 """How long a claim is kept, the longest that an access can take: its limit and the second within which stores end."""
 ASK_SECONDS = 0.025
 """What one question to Redis may take, connecting included; an operation asks at most twice."""
-PATIENCE = 3
-"""How many questions in a row may be late before Redis is left alone."""
 PAUSE_SECONDS = 0.5
 """How often Redis is tried after it failed."""
 SETTLE_SECONDS = 1.0
@@ -90,7 +87,6 @@ class Cache:
         self._clock = clock
         self._lock = threading.Lock()
         self._away = False
-        self._failures = 0
         self._closing = threading.Event()
         # Each with the number of its last change, which tells a debt that was paid from one that was made meanwhile.
         self._debts: dict[str, int] = {}
@@ -142,16 +138,11 @@ class Cache:
                 if self._debts:
                     self._pay(redis)
                 try:
-                    answer = question(redis)
+                    return question(redis)
                 except ResponseError:
-                    answer = None  # it answers, but refuses: it is full, or what is under the key is of another kind
-                self._failures = 0
-                return answer
+                    return None  # it answers, but refuses: it is full, or what is under the key is of another kind
         except (RedisError, OSError) as error:
-            self._failures += 1
-            # On a machine that is busy a question may be late although nothing is wrong.
-            if self._failures >= PATIENCE or not isinstance(error, TimeoutError | RedisTimeoutError):
-                self._leave(error)
+            self._leave(error)
             return None
 
     def _pay(self, redis: Redis) -> None:

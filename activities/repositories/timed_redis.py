@@ -8,20 +8,13 @@ from __future__ import annotations
 
 import math
 import socket
-import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from redis import ConnectionPool, Redis
 from redis.connection import Connection
-
-SHORTEST_SECONDS = 0.005
-"""What any wait may take even when the time is over."""
-LONGEST_SECONDS = 2.0
-"""What any wait may take outside of `within`."""
 
 
 class _Allowed(threading.local):
@@ -41,20 +34,6 @@ def within(seconds: float) -> Iterator[None]:
         _allowed.until = math.inf
 
 
-def client_of_thread(pool: ConnectionPool) -> Callable[[], Redis]:
-    """Gives each thread a client with a connection of its own, which need not be fetched and looked at each time."""
-    own = threading.local()
-
-    def client() -> Redis:
-        try:
-            return own.client  # type: ignore[no-any-return]
-        except AttributeError:
-            made = own.client = Redis(connection_pool=pool, single_connection_client=True)
-            return made
-
-    return client
-
-
 class TimedConnection(Connection):
     """A connection that keeps to `within`, and says no more than it must when it is made."""
 
@@ -64,35 +43,29 @@ class TimedConnection(Connection):
 
     def _connect(self) -> socket.socket:
         plain: socket.socket = super()._connect()  # type: ignore[no-untyped-call]
-        plain.settimeout(None)
-        return _TimedSocket(fileno=plain.detach())
+        timed = _TimedSocket(fileno=plain.detach())
+        timed.settimeout(self.socket_timeout)
+        return timed
 
 
 class _TimedSocket(socket.socket):
-    """A socket whose waits are the kernel's own, which costs neither a second call nor the interpreter's lock.
-
-    A time limit of Python's would have it wait and read in two calls, and each lets another thread take the lock.
-    """
-
     def recv_into(self, *arguments: Any) -> int:
-        self._limit(socket.SO_RCVTIMEO)
-        try:
+        with self._hurried():
             return super().recv_into(*arguments)
-        except BlockingIOError:
-            raise TimeoutError("Redis did not answer in time") from None
 
     def sendall(self, *arguments: Any) -> None:
-        self._limit(socket.SO_SNDTIMEO)
-        try:
+        with self._hurried():
             super().sendall(*arguments)
-        except BlockingIOError:
-            raise TimeoutError("Redis did not listen in time") from None
 
-    def settimeout(self, value: float | None) -> None:
-        """What the driver sets is left to `within`, which knows what is left."""
-
-    def _limit(self, option: int) -> None:
-        left = min(_allowed.until - time.monotonic(), LONGEST_SECONDS)
-        # Late for want of the interpreter's lock is not Redis's fault: its answer may be there already.
-        seconds, rest = divmod(max(left, SHORTEST_SECONDS), 1)
-        self.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", int(seconds), int(rest * 1e6)))
+    @contextmanager
+    def _hurried(self) -> Iterator[None]:
+        if _allowed.until == math.inf:
+            yield
+            return
+        usual = self.gettimeout()
+        left = max(0.0, _allowed.until - time.monotonic())  # at 0 it takes what is there, and waits no more
+        self.settimeout(left if usual is None else min(usual, left))
+        try:
+            yield
+        finally:
+            self.settimeout(usual)
