@@ -16,6 +16,7 @@ from activities.repositories.guarded import Guard, GuardedRepository
 from activities.repositories.memory import MemoryRepository
 from activities.service import ActivityService, ChatService
 from activities.streams import StreamSlots
+from activities.tls import ClientTls, client_tls
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,9 @@ class Container:
 def container() -> Container:
     """The parts of this process, chosen by its settings."""
     if settings.ACTIVITIES_BACKEND == "grpc":
-        return on_service(target=settings.ACTIVITIES_GRPC_TARGET, token=settings.ACTIVITIES_GRPC_TOKEN)
+        return on_service(
+            target=settings.ACTIVITIES_GRPC_TARGET, token=settings.ACTIVITIES_GRPC_TOKEN, tls=client_tls()
+        )
     if settings.ACTIVITIES_BACKEND == "memory":
         return on_repository(MemoryRepository(max_activities=settings.ACTIVITIES_MAX_PER_CHAT))
     if settings.ACTIVITIES_BACKEND == "postgres":
@@ -69,20 +72,27 @@ def durable_repository() -> Repository:
     from django_redis import get_redis_connection
 
     from activities.repositories.cached import Cache, CachedRepository
+    from activities.repositories.database import Database
     from activities.repositories.postgres import PostgresRepository
 
     longest_read = settings.ACTIVITIES_STORAGE_SECONDS + 1  # the second within which every store ends
     return CachedRepository(
-        PostgresRepository(max_activities=settings.ACTIVITIES_MAX_PER_CHAT),
-        Cache(cache(get_redis_connection), longest_read=longest_read),
+        PostgresRepository(
+            max_activities=settings.ACTIVITIES_MAX_PER_CHAT, database=Database(most=settings.ACTIVITIES_STORAGE_SLOTS)
+        ),
+        Cache(
+            lambda: get_redis_connection().connection_pool,
+            most=settings.ACTIVITIES_STORAGE_SLOTS,
+            longest_read=longest_read,
+        ),
     )
 
 
-def on_service(*, target: str, token: str) -> Container:
+def on_service(*, target: str, token: str, tls: ClientTls | None = None) -> Container:
     """The parts of an interface service on the data service at `target`, which is shown our service `token`."""
     from grpc_server.client import Remote  # only the interface service needs it
 
-    remote = Remote(target=target, token=token, limit=settings.ACTIVITIES_STORAGE_SECONDS)
+    remote = Remote(target=target, token=token, limit=settings.ACTIVITIES_STORAGE_SECONDS, tls=tls)
     return Container(
         activities=remote.activities,
         chats=remote.chats,

@@ -14,12 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import TypeVar, cast
+from typing import TypeVar
 from zlib import crc32
 
 from prometheus_client import Counter
-from redis import Redis
+from redis import ConnectionPool
 from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from activities.domain import (
     Activity,
@@ -35,7 +36,8 @@ from activities.domain import (
     name_key,
 )
 from activities.ports import Call, Repository
-from activities.repositories.timed_redis import within
+from activities.repositories.pool import Pool
+from activities.repositories.timed_redis import Session, within
 from activities.wire import activity_from_bytes, activity_to_bytes
 
 logger = logging.getLogger(__name__)
@@ -46,7 +48,7 @@ LIFETIME = 30
 """How long an entry is kept, in seconds."""
 READ_SECONDS = 3.0
 """How long a claim is kept, the longest that an access can take: its limit and the second within which stores end."""
-ASK_SECONDS = 0.025
+ASK_SECONDS = 0.02
 """What one question to Redis may take, connecting included; an operation asks at most twice."""
 PAUSE_SECONDS = 0.5
 """How often Redis is tried after it failed."""
@@ -77,12 +79,13 @@ class Cache:
 
     def __init__(
         self,
-        client: Callable[[], Redis],
+        connections: Callable[[], ConnectionPool],
         *,
+        most: int = 10,
         longest_read: float = READ_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client = client
+        self._sessions = Pool(lambda: _session(connections()), most=most)
         self._longest_read = longest_read
         self._clock = clock
         self._lock = threading.Lock()
@@ -101,19 +104,19 @@ class Cache:
     def find_or_claim(self, key: str) -> tuple[bytes | None, bytes | None]:
         """An entry's bytes, or the claim with which `fill` may put them there; neither when another has claimed it."""
 
-        def question(redis: Redis) -> tuple[bytes | None, bytes | None]:
+        def question(redis: Session) -> tuple[bytes | None, bytes | None]:
             entry = _entry(redis, key)
             if entry is not None:
                 return entry, None
             claim = CLAIM + secrets.token_bytes(16)
-            claimed = redis.set(key, claim, nx=True, px=int(self._longest_read * 1000))
+            claimed = redis.ask("SET", key, claim, "NX", "PX", int(self._longest_read * 1000))
             return None, claim if claimed else None
 
         return self._ask(question) or (None, None)
 
     def fill(self, key: str, claim: bytes, value: bytes) -> None:
         """Puts an entry where `claim` still is."""
-        self._ask(lambda redis: redis.eval(REPLACE_CLAIM, 1, key, claim, value, LIFETIME))
+        self._ask(lambda redis: redis.ask("EVAL", REPLACE_CLAIM, 1, key, claim, value, LIFETIME))
 
     def drop(self, keys: Iterable[str]) -> None:
         """Takes entries and claims away: now or, when Redis is away, before this process uses it again."""
@@ -128,29 +131,51 @@ class Cache:
 
     def close(self) -> None:
         self._closing.set()
+        self._sessions.close()
 
-    def _ask(self, question: Callable[[Redis], T]) -> T | None:
+    def _ask(self, question: Callable[[Session], T]) -> T | None:
         if self._away:
             return None
         try:
-            with within(ASK_SECONDS):
-                redis = self._client()
-                if self._debts:
-                    self._pay(redis)
-                try:
-                    return question(redis)
-                except ResponseError:
-                    return None  # it answers, but refuses: it is full, or what is under the key is of another kind
+            return self._within(ASK_SECONDS, question)
+        except ResponseError:
+            return None  # it answers, but refuses: it is full, or what is under the key is of another kind
         except (RedisError, OSError) as error:
             self._leave(error)
             return None
 
-    def _pay(self, redis: Redis) -> None:
+    def _within(self, seconds: float, question: Callable[[Session], T]) -> T:
+        """The answer to a question after the debts are paid. A connection that the other end has closed while it was
+        idle is no answer: the question, which may be asked twice, is asked on a new one."""
+        until = time.monotonic() + seconds
+        with within(until):
+            while True:
+                session = self._sessions.take(until)
+                try:
+                    if self._debts:
+                        self._pay(session)
+                    answer = question(session)
+                except ResponseError:
+                    self._sessions.give_back(session)
+                    raise
+                except (RedisError, OSError) as error:
+                    session.close()
+                    if session.is_fresh or isinstance(error, TimeoutError | RedisTimeoutError):
+                        raise
+                    self._sessions.clear()
+                else:
+                    self._sessions.give_back(session)
+                    return answer
+
+    def _pay(self, redis: Session) -> None:
         with self._lock:
             owed = dict(self._debts)
         if not owed:
             return
-        redis.delete(*owed)
+        try:
+            redis.ask("DEL", *owed)
+        except ResponseError as refused:  # by a replica, say; whoever cannot pay must not ask
+            raise RedisError(str(refused)) from refused
         with self._lock:
             for key, change in owed.items():
                 if self._debts.get(key) == change:
@@ -173,10 +198,8 @@ class Cache:
 
     def _settled(self) -> bool:
         try:
-            with within(SETTLE_SECONDS):
-                self._pay(self._client())
-            with within(ASK_SECONDS):
-                self._client().ping()
+            self._within(SETTLE_SECONDS, lambda redis: redis.ask("PING"))  # which pays the debts
+            self._within(ASK_SECONDS, lambda redis: redis.ask("PING"))
         except (RedisError, OSError):
             return False
         with self._lock:
@@ -190,9 +213,14 @@ class Cache:
             return True
 
 
-def _entry(redis: Redis, key: str) -> bytes | None:
+def _session(connections: ConnectionPool) -> Session:
+    with within(time.monotonic() + ASK_SECONDS):
+        return Session(connections)
+
+
+def _entry(redis: Session, key: str) -> bytes | None:
     try:
-        entry = cast("bytes | None", redis.get(key))
+        entry: bytes | None = redis.ask("GET", key)
     except ResponseError:
         return b""  # something of another kind is under our key: garbage
     return None if entry is not None and entry.startswith(CLAIM) else entry

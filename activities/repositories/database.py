@@ -2,128 +2,97 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
-import os
+import math
 import select
-import socket
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from django.db import DEFAULT_DB_ALIAS, connections
 from psycopg import errors
+from psycopg.abc import PQGen
+from psycopg.pq import TransactionStatus
 
 from activities.domain import StorageTimeout, StorageUnavailable
 from activities.ports import Call
+from activities.repositories.pool import Pool
 
-LAST_SECONDS = 0.5
-"""How long after its deadline an access is left to the server's own time limit before its socket is shut."""
+WAY_BACK = 0.05
+"""How long before the deadline the server's own time limit ends a statement, in seconds, so that its answer still
+comes in time."""
 
-LEAST_TO_CONNECT = 1.0
-"""libpq bounds a connection attempt by 2 s at the least: with less left than this, it would end too late."""
+GREETING_SECONDS = 2.0
+"""How long a new session is waited for, as long as libpq waits for a connection at the least."""
 
 LATE = "past the deadline"
 """What the server says of a write that it would have committed too late."""
 
+T = TypeVar("T")
 Row = tuple[Any, ...]
 Statement = tuple[str, Sequence[object]]
 
 
-class Watchdog:
-    """Shuts sockets at their time, which ends a wait on a server that takes bytes and says nothing.
+class TimedConnection(psycopg.Connection[Row]):
+    """A connection on which no wait goes on after a time.
 
-    A paused server is bounded by no time limit of its own, nor by TCP's. One thread serves all connections.
+    A server that takes bytes and says nothing, as a paused one does, is bounded by no limit of its own, nor by TCP's.
     """
 
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._due: list[tuple[float, int, socket.socket]] = []
-        self._watched: set[int] = set()
-        self._numbers = itertools.count()
-        self._thread: threading.Thread | None = None
+    until: float = math.inf
+    """In monotonic seconds. What runs into it leaves the connection in the middle of an answer: it must be closed."""
 
-    @contextmanager
-    def watching(self, descriptor: int, until: float) -> Iterator[None]:
-        """Shuts the socket at `until` (monotonic seconds) unless the block has ended."""
-        # A copy: by the time that it is shut, the number may be another connection's.
-        connection = socket.socket(fileno=os.dup(descriptor))
-        number = next(self._numbers)
-        with self._changed:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
-                self._thread.start()
-            self._watched.add(number)
-            heapq.heappush(self._due, (until, number, connection))
-            if self._due[0][1] == number:
-                self._changed.notify()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._watched.discard(number)
-            connection.close()
-
-    def _run(self) -> None:
-        with self._changed:
-            while True:
-                if not self._due:
-                    self._changed.wait()
-                    continue
-                until, number, connection = self._due[0]
-                if number in self._watched and until > time.monotonic():
-                    self._changed.wait(until - time.monotonic())
-                    continue
-                heapq.heappop(self._due)
-                if number in self._watched:
-                    self._watched.discard(number)
-                    with suppress(OSError):  # the other end was faster
-                        connection.shutdown(socket.SHUT_RDWR)
+    def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
+        left = max(0.0, self.until - time.monotonic())
+        return super().wait(gen, interval, timeout if left == math.inf else left)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Session:
     """A connection to the server, and by how much its clock is ahead of this process's monotonic one, in seconds."""
 
-    connection: psycopg.Connection[Row]
+    connection: TimedConnection
     ahead: float
+
+    def close(self) -> None:
+        self.connection.close()
 
 
 class Database:
-    """This thread's session with PostgreSQL. The guard's threads are few and stay, and so do their sessions."""
+    """Sessions with PostgreSQL, of which at most `most` are kept while nobody uses them."""
 
-    def __init__(self, *, alias: str = DEFAULT_DB_ALIAS) -> None:
+    def __init__(self, *, alias: str = DEFAULT_DB_ALIAS, most: int = 10) -> None:
         self._alias = alias
-        self._watchdog = Watchdog()
-        self._mine = threading.local()
-        self._lock = threading.Lock()
-        self._sessions: set[Session] = set()
+        self._sessions = Pool(self._connect, most=most)
 
     @contextmanager
     def transaction(self, call: Call, *, writes: bool) -> Iterator[Transaction]:
-        """A transaction that is over, one way or the other, soon after the call's deadline.
+        """A transaction that is over, one way or the other, at the call's deadline.
 
         A write is not committed after it, even where the server gets to read its message only later. What a read sees
         is of one moment. Raises `StorageTimeout` and `StorageUnavailable`; what is raised inside rolls back.
         """
         session = self._session(call)
+        session.connection.until = call.deadline
         transaction = Transaction(session, call, writes=writes)
         try:
-            with self._watched(session.connection, call):
-                try:
-                    yield transaction
-                except BaseException:
-                    transaction.abandon()
-                    raise
+            try:
+                yield transaction
+            except BaseException:
+                transaction.abandon()
+                raise
         except psycopg.Error as error:
             # The clocks may have gone apart, so that it was not late: the next session compares them anew.
-            if session.connection.closed or _is_late(error):
-                self._drop(session)
+            if _is_late(error):
+                session.close()
             raise _meaning(error, call) from error
+        finally:
+            if session.connection.pgconn.transaction_status == TransactionStatus.IDLE:
+                self._sessions.give_back(session)
+            else:  # lost, or in the middle of an answer that was waited for in vain
+                session.close()
 
     def ask(self, call: Call, *statements: Statement, writes: bool = False) -> list[list[Row]]:
         """The rows of each statement, all of them one transaction in one message."""
@@ -131,48 +100,33 @@ class Database:
             return transaction.ask(*statements, last=True)
 
     def close(self) -> None:
-        """Closes every thread's session; none may be in use."""
-        with self._lock:
-            for session in self._sessions:
-                session.connection.close()
-            self._sessions.clear()
+        """Closes the sessions; none may be in use."""
+        self._sessions.close()
 
     def _session(self, call: Call) -> Session:
-        """This thread's session, made when there is none or the server has ended it meanwhile."""
-        session: Session | None = getattr(self._mine, "session", None)
-        if session is not None:
-            if not _is_stale(session.connection):
-                return session
-            self._drop(session)
-        if call.deadline - time.monotonic() < LEAST_TO_CONNECT:
-            raise StorageTimeout
+        """A session that the server has not ended meanwhile."""
         try:
-            session = self._mine.session = self._connect(call)
+            while True:
+                session = self._sessions.take(call.deadline)
+                if not _is_stale(session.connection):
+                    return session
+                session.close()
+        except TimeoutError:
+            raise StorageTimeout from None
         except psycopg.Error as error:
             raise _meaning(error, call) from error
-        with self._lock:
-            self._sessions.add(session)
-        return session
 
-    def _connect(self, call: Call) -> Session:
-        connection = psycopg.connect(**connections[self._alias].get_connection_params(), autocommit=True)
+    def _connect(self) -> Session:
+        parameters = {**connections[self._alias].get_connection_params(), "autocommit": True}
+        connection = TimedConnection.connect(**parameters)
         try:
-            with self._watched(connection, call):
-                ((now,),) = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchall()
+            connection.until = time.monotonic() + GREETING_SECONDS
+            ((now,),) = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchall()
         except BaseException:
             connection.close()
             raise
         # The server said so before now: its clock is at least so much ahead, and a deadline by it never too late.
         return Session(connection, now - time.monotonic())
-
-    def _watched(self, connection: psycopg.Connection[Row], call: Call) -> AbstractContextManager[None]:
-        return self._watchdog.watching(connection.fileno(), call.deadline + LAST_SECONDS)
-
-    def _drop(self, session: Session) -> None:
-        with self._lock:
-            self._sessions.discard(session)
-        self._mine.session = None
-        session.connection.close()
 
 
 class Transaction:
@@ -229,7 +183,7 @@ class Transaction:
         left = self._call.deadline - time.monotonic()
         if left <= 0:
             raise StorageTimeout
-        return max(1, int(left * 1000))
+        return max(1, int(max(left - WAY_BACK, left / 2) * 1000))
 
     def _in_time(self) -> str:
         """Fails when the deadline is past by the server's clock.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -19,7 +19,6 @@ from activities.domain import (
     Outcome,
     Page,
     StorageBusy,
-    StorageTimeout,
     StorageUnavailable,
 )
 from activities.ports import Call, Cancelled, Repository
@@ -28,52 +27,99 @@ T = TypeVar("T")
 
 SLOTS = 10
 LIMIT = 2.0
+ACCESS_SHARE = 0.1
+"""The part of a caller's time that must be left for the access itself: with less, none is begun."""
+
+
+class _Place:
+    """In the line of those who wait for a slot."""
+
+    __slots__ = ("_called", "has_slot")
+
+    def __init__(self) -> None:
+        self._called = threading.Event()
+        self.has_slot = False
+
+    def wait(self, until: float) -> None:
+        self._called.wait(max(0.0, until - time.monotonic()))
+
+    def call(self) -> None:
+        self._called.set()
 
 
 class Guard:
-    """Lets at most `slots` accesses into a store at once, and answers each caller within `limit` seconds.
+    """Lets at most `slots` accesses into a store at once, each with `limit` seconds from the ask on.
 
-    A slot is a thread: an access that runs over its limit keeps it until it has really ended, while its caller is
-    answered in time. Whoever finds no free slot waits for one in order of asking.
+    Whoever finds no free slot waits for one in order of asking. An access runs in its caller's thread, since handing
+    it to another one costs more than most accesses do: it is the store that keeps the deadline which it is given.
     """
 
     def __init__(self, *, slots: int = SLOTS, limit: float = LIMIT) -> None:
         self.slots = slots
         self.limit = limit
-        self._threads = ThreadPoolExecutor(slots, thread_name_prefix="storage")
+        self._changed = threading.Condition()
+        self._free = slots
+        self._line: deque[_Place] = deque()
+        self._closed = False
 
     def run(self, access: Callable[[Call], T], call: Call) -> T:
         """The access's result. `access` is given the call with the deadline that it must keep.
 
-        Raises `StorageBusy` when no slot came free in time, `StorageTimeout` when the access did not finish in
-        time, `Cancelled` when the caller had gone before the access began, `StorageUnavailable` after `close`.
+        Raises `StorageBusy` when no slot came free in time, `Cancelled` when the caller had gone before the access
+        began, `StorageUnavailable` after `close`.
         """
         if call.cancellation.happened:
             raise Cancelled
         deadline = min(call.asked_at + self.limit, call.deadline)
         if deadline <= time.monotonic():
             raise StorageBusy  # it waited too long before it came here; what nobody waits for is not begun
+        self._enter(call, deadline)
         try:
-            future: Future[T] = self._threads.submit(access, replace(call, deadline=deadline))
-        except RuntimeError:  # what an executor that is shut down says
-            raise StorageUnavailable from None
-        call.cancellation.on_cancel(future.cancel)
-        try:
-            return future.result(timeout=max(0.0, deadline - time.monotonic()))
-        except CancelledError:
-            raise Cancelled from None
-        except TimeoutError:
-            if future.cancel():
-                raise StorageBusy from None
-            if future.done():  # it ended between the two lines above, or timed out by itself
-                return future.result()
-            raise StorageTimeout from None
+            return access(Call(call.asked_at, deadline, call.request_id, call.cancellation))
         finally:
-            call.cancellation.forget(future.cancel)
+            self._leave()
 
     def close(self) -> None:
-        """Lets the accesses that are inside end."""
-        self._threads.shutdown()
+        """Lets the accesses that are inside or in the line end."""
+        with self._changed:
+            self._closed = True
+            self._changed.wait_for(lambda: self._free == self.slots)
+
+    def _enter(self, call: Call, deadline: float) -> None:
+        with self._changed:
+            if self._closed:
+                raise StorageUnavailable
+            if self._free:  # then nobody is in the line
+                self._free -= 1
+                return
+            place = _Place()
+            self._line.append(place)
+        call.cancellation.on_cancel(place.call)
+        try:
+            place.wait(deadline - ACCESS_SHARE * (deadline - call.asked_at))
+        finally:
+            call.cancellation.forget(place.call)
+            with self._changed:
+                if not place.has_slot:
+                    self._line.remove(place)
+        if call.cancellation.happened:
+            if place.has_slot:
+                self._leave()
+            raise Cancelled
+        if not place.has_slot:
+            raise StorageBusy
+
+    def _leave(self) -> None:
+        """Gives the slot to the first in the line."""
+        with self._changed:
+            if self._line:
+                place = self._line.popleft()
+                place.has_slot = True
+                place.call()
+                return
+            self._free += 1
+            if self._closed:
+                self._changed.notify_all()
 
 
 class GuardedRepository:

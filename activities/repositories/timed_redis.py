@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import math
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from redis import ConnectionPool
 from redis.connection import Connection
+
+SHORTEST_SECONDS = 0.002
+"""What any wait may take even when the time is over: that this process was slow is not Redis's fault."""
+LONGEST_SECONDS = 2.0
+"""What any wait may take outside of `within`."""
 
 
 class _Allowed(threading.local):
@@ -25,9 +32,10 @@ _allowed = _Allowed()
 
 
 @contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """While it lasts, what this thread waits for on `TimedConnection`s ends at that time, connecting included."""
-    _allowed.until = time.monotonic() + seconds
+def within(until: float) -> Iterator[None]:
+    """While it lasts, what this thread waits for on `TimedConnection`s ends at `until`, in monotonic seconds,
+    connecting included."""
+    _allowed.until = until
     try:
         yield
     finally:
@@ -43,29 +51,54 @@ class TimedConnection(Connection):
 
     def _connect(self) -> socket.socket:
         plain: socket.socket = super()._connect()  # type: ignore[no-untyped-call]
-        timed = _TimedSocket(fileno=plain.detach())
-        timed.settimeout(self.socket_timeout)
-        return timed
+        plain.settimeout(None)
+        return _TimedSocket(fileno=plain.detach())
 
 
 class _TimedSocket(socket.socket):
+    """A socket whose waits are bounded by the kernel.
+
+    A time limit of Python's has it wait and read in two calls, each of which lets go of the interpreter's lock.
+    """
+
     def recv_into(self, *arguments: Any) -> int:
-        with self._hurried():
+        self._limit(socket.SO_RCVTIMEO)
+        try:
             return super().recv_into(*arguments)
+        except BlockingIOError:
+            raise TimeoutError("Redis did not answer in time") from None
 
     def sendall(self, *arguments: Any) -> None:
-        with self._hurried():
-            super().sendall(*arguments)
-
-    @contextmanager
-    def _hurried(self) -> Iterator[None]:
-        if _allowed.until == math.inf:
-            yield
-            return
-        usual = self.gettimeout()
-        left = max(0.0, _allowed.until - time.monotonic())  # at 0 it takes what is there, and waits no more
-        self.settimeout(left if usual is None else min(usual, left))
+        self._limit(socket.SO_SNDTIMEO)
         try:
-            yield
-        finally:
-            self.settimeout(usual)
+            super().sendall(*arguments)
+        except BlockingIOError:
+            raise TimeoutError("Redis did not listen in time") from None
+
+    def settimeout(self, value: float | None) -> None:
+        """What the driver sets is left to `within`, which knows what is left."""
+
+    def _limit(self, option: int) -> None:
+        left = min(_allowed.until - time.monotonic(), LONGEST_SECONDS)
+        seconds, rest = divmod(max(left, SHORTEST_SECONDS), 1)
+        self.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", int(seconds), int(rest * 1e6)))
+
+
+class Session:
+    """One connection, without what the client's own methods do beside asking. Connects when made."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._connection = pool.connection_class(**pool.connection_kwargs)
+        self._connection.connect()
+        self.is_fresh = True
+        """Whether it has not answered yet."""
+
+    def ask(self, *command: str | bytes | int) -> Any:
+        """The answer to one command; raises `redis.exceptions.RedisError` and `OSError`."""
+        self._connection.send_command(*command)
+        answer = self._connection.read_response()
+        self.is_fresh = False
+        return answer
+
+    def close(self) -> None:
+        self._connection.disconnect()

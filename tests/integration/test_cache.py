@@ -85,7 +85,7 @@ class Process:
 
     def __init__(self, client: redis.Redis) -> None:
         self.store = Observed(PostgresRepository())
-        self.repository = CachedRepository(cast("Repository", self.store), Cache(lambda: client))
+        self.repository = CachedRepository(cast("Repository", self.store), Cache(lambda: client.connection_pool))
 
     def get(self, chat_id: int, name: str = "pill") -> Activity:
         return self.repository.get(chat_id, name=name, call=soon())
