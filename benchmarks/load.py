@@ -19,14 +19,14 @@ Request = tuple[bytes, str]
 """A serialized message and the token to show."""
 
 
-def calls_per_second(address: str, method: str, requests: Iterator[Request]) -> float:
-    """Successful calls, `OUTSTANDING` of them under way at any time; the first that fails ends it with its error.
+def calls_per_second(address: str, method: str, requests: Iterator[Request], outstanding: int = OUTSTANDING) -> float:
+    """Successful calls, `outstanding` of them under way at any time; the first that fails ends it with its error.
 
     Messages stay bytes and calls are futures: anything more would cost as much as a fast server does.
     """
     with grpc.insecure_channel(address) as channel:
         grpc.channel_ready_future(channel).result(TIMEOUT)
-        return _Round(channel.unary_unary(f"/{SERVICE}/{method}", bytes, bytes), requests).run()
+        return _Round(channel.unary_unary(f"/{SERVICE}/{method}", bytes, bytes), requests).run(outstanding)
 
 
 class _Round:
@@ -36,14 +36,15 @@ class _Round:
         self._method = method
         self._requests = requests
         self._lock = threading.Lock()
-        self._under_way = OUTSTANDING
+        self._under_way = 0
         self._succeeded = 0
         self._end = time.monotonic() + SECONDS
         self._over: Future[None] = Future()
 
-    def run(self) -> float:
+    def run(self, outstanding: int) -> float:
+        self._under_way = outstanding
         began = time.monotonic()
-        for _ in range(OUTSTANDING):
+        for _ in range(outstanding):
             self._begin()
         self._over.result(SECONDS + TIMEOUT)
         return self._succeeded / (time.monotonic() - began)

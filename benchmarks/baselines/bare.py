@@ -1,14 +1,19 @@
-"""A bare grpcio server with as many threads as ours: one ready message, alone or for each row that psycopg reads."""
+"""A bare grpcio server with as many threads as ours: one ready message, alone, for each row that psycopg reads, or
+after one that it inserts."""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from decimal import Decimal
 
 import grpc
 import psycopg
 
+from benchmarks.baselines.insert import INSERT
 from benchmarks.load import SERVICE
 from proto.activities.v1 import activities_pb2 as pb
 
@@ -23,6 +28,17 @@ QUERY = """
 
 
 def get(request: pb.ActivityGetRequest, context: grpc.ServicerContext) -> pb.Activity:
+    return READY
+
+
+_own = threading.local()
+
+
+def create(request: pb.ActivityCreateRequest, context: grpc.ServicerContext) -> pb.Activity:
+    if not hasattr(_own, "connection"):
+        _own.connection = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True, prepare_threshold=None)
+    values = [request.chat_id, request.name, request.name, date(2026, 7, 20), date(2026, 12, 31), 2, Decimal("0.5")]
+    _own.connection.execute(INSERT, values)
     return READY
 
 
@@ -42,6 +58,9 @@ def main() -> None:
     handlers = {
         "ActivityGet": grpc.unary_unary_rpc_method_handler(
             get, pb.ActivityGetRequest.FromString, pb.Activity.SerializeToString
+        ),
+        "ActivityCreate": grpc.unary_unary_rpc_method_handler(
+            create, pb.ActivityCreateRequest.FromString, pb.Activity.SerializeToString
         ),
         "ActivityListStream": grpc.unary_stream_rpc_method_handler(
             stream, pb.ActivityListStreamRequest.FromString, pb.Activity.SerializeToString
