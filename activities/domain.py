@@ -666,6 +666,10 @@ def read_chat_changes(reading: Reading, raw: Mapping[str, object]) -> ChatChange
 # --------------------------------------------------------------------------------------- commands
 
 
+# What comes again under the same `request_id` gets the first one's answer, if that was final. What is delivered again
+# under the same `delivery_id` gets the first delivery's answer, whatever it was.
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Create:
     """The wish for a new activity."""
@@ -673,6 +677,7 @@ class Create:
     chat_id: int
     activity: Activity
     request_id: UUID | None = None
+    delivery_id: UUID | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -689,6 +694,7 @@ class Update:
     name: str
     changes: ActivityChanges
     request_id: UUID | None = None
+    delivery_id: UUID | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -702,6 +708,7 @@ class Delete:
     chat_id: int
     name: str
     request_id: UUID | None = None
+    delivery_id: UUID | None = None
 
     @property
     def fingerprint(self) -> str:

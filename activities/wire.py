@@ -9,6 +9,7 @@ from decimal import Decimal
 from itertools import chain, repeat
 from types import MappingProxyType
 
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
@@ -17,12 +18,14 @@ from activities.domain import (
     MESSAGES,
     ActivitiesError,
     Activity,
+    ActivityChanges,
     ActivityExists,
     ActivityNotFound,
     ActivityPage,
     Chat,
     InvalidActivity,
     NotAuthenticated,
+    Outcome,
     OutcomePending,
     PermissionDenied,
     RateLimited,
@@ -33,7 +36,7 @@ from activities.domain import (
     TooManyActivities,
     Violation,
 )
-from proto.activities.v1 import activities_pb2, chats_pb2
+from proto.activities.v1 import activities_pb2, chats_pb2, outcomes_pb2
 
 DOMAIN = "activities"
 """The domain of every `google.rpc.ErrorInfo`."""
@@ -104,6 +107,59 @@ def list_message(page: ActivityPage) -> activities_pb2.ActivityListResponse:
 
 def today_message(page: ActivityPage) -> activities_pb2.ActivityTodayResponse:
     return activities_pb2.ActivityTodayResponse(activities=map(activity_message, page.activities), total=page.total)
+
+
+def create_request(chat_id: int, activity: Activity) -> activities_pb2.ActivityCreateRequest:
+    message = activity_message(activity)
+    return activities_pb2.ActivityCreateRequest(
+        chat_id=chat_id,
+        name=message.name,
+        begin_date=message.begin_date,
+        end_date=message.end_date,
+        times_per_day=message.times_per_day,
+        quantity_per_time=message.quantity_per_time,
+    )
+
+
+def update_request(chat_id: int, name: str, changes: ActivityChanges) -> activities_pb2.ActivityUpdateRequest:
+    return activities_pb2.ActivityUpdateRequest(
+        chat_id=chat_id,
+        name=name,
+        begin_date=_iso(changes.begin_date),
+        end_date=_iso(changes.end_date),
+        times_per_day=changes.times_per_day,
+        quantity_per_time=None if changes.quantity_per_time is None else float(changes.quantity_per_time),
+    )
+
+
+def _iso(day: date | None) -> str | None:
+    return None if day is None else day.isoformat()
+
+
+def delete_request(chat_id: int, name: str) -> activities_pb2.ActivityDeleteRequest:
+    return activities_pb2.ActivityDeleteRequest(chat_id=chat_id, name=name)
+
+
+def outcome_message(outcome: Outcome, fingerprint: str) -> outcomes_pb2.Outcome:
+    """A command's end, and the fingerprint of the command."""
+    if isinstance(outcome, ActivitiesError):
+        return outcomes_pb2.Outcome(status=status_of(outcome), fingerprint=fingerprint)
+    if outcome is None:
+        return outcomes_pb2.Outcome(deleted=Empty(), fingerprint=fingerprint)
+    return outcomes_pb2.Outcome(activity=activity_message(outcome), fingerprint=fingerprint)
+
+
+def outcome_from(message: outcomes_pb2.Outcome) -> Outcome:
+    """The outcome in what `outcome_message` made; `ValueError` when a newer peer says what is not known here."""
+    result = message.WhichOneof("result")
+    if result == "activity":
+        return activity_from(message.activity)
+    if result == "deleted":
+        return None
+    error = error_of(message.status) if result == "status" else None
+    if error is None:
+        raise ValueError("no outcome that is known here")
+    return error
 
 
 def page_from(message: activities_pb2.ActivityListResponse | activities_pb2.ActivityTodayResponse) -> ActivityPage:

@@ -138,22 +138,16 @@ class Transaction:
         self._call = call
         self._writes = writes
         self._open = False
-        self._later: list[str] = []
-
-    def later(self, *statements: Statement) -> None:
-        """Statements whose rows nobody wants: they go in front of the next message's own."""
-        self._later += map(self._text, statements)
 
     def ask(self, *statements: Statement, last: bool = False) -> list[list[Row]]:
         """The rows of each statement; all go in one message. `last` commits in the same message."""
         texts = [self._text(each) for each in statements]
-        before = [f"SET LOCAL statement_timeout = {self._milliseconds()}", *self._later]
+        before = [f"SET LOCAL statement_timeout = {self._milliseconds()}"]
         if not self._open:
             before = [_BEGIN_WRITING if self._writes else _BEGIN_READING, *before]
         after: list[str] = []
         if last:
             after = [self._in_time(), "COMMIT"] if self._writes else ["COMMIT"]
-        self._later = []
         self._open = True
         # Without parameters, psycopg sends it as one simple query, which may hold several statements.
         self._cursor.execute(";".join([*before, *texts, *after]).encode())

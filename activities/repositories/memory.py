@@ -7,28 +7,23 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from activities.domain import (
-    ActivitiesError,
     Activity,
-    ActivityExists,
     ActivityNotFound,
     ActivityPage,
     Chat,
     ChatChanges,
     Command,
-    Create,
     Order,
     Outcome,
     Page,
-    RequestIdReused,
-    TooManyActivities,
-    Update,
     name_key,
 )
 from activities.ports import RECORD_LIFETIME, Call
+from activities.repositories.commands import Record, apply_once
 
 
 @dataclass(slots=True)
@@ -52,22 +47,6 @@ class _Shelf:
         return self._sorted[order]
 
 
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """What a request id was used for, and the answer."""
-
-    fingerprint: str
-    outcome: Outcome
-    made_at: datetime
-
-    @property
-    def answer(self) -> Outcome:
-        """The outcome once more. An error is made anew: one that was raised holds on to the frames it went through."""
-        if isinstance(self.outcome, ActivitiesError):
-            return type(self.outcome)(**self.outcome.details)
-        return self.outcome
-
-
 class MemoryRepository:
     """Activities and chats in this process. One lock makes each access atomic."""
 
@@ -76,12 +55,14 @@ class MemoryRepository:
         self._lock = threading.Lock()
         self._shelves: dict[int, _Shelf] = {}
         self._chats: dict[int, Chat] = {}
-        self._records: OrderedDict[tuple[int, UUID], _Record] = OrderedDict()
+        self._records: OrderedDict[tuple[int, UUID], tuple[Record, datetime]] = OrderedDict()
+        self._now = datetime.min.replace(tzinfo=UTC)
 
     def apply(self, commands: Sequence[Command], *, now: datetime, call: Call) -> Sequence[Outcome]:
         with self._lock:
-            self._drop_old_records(now)
-            return [self._apply_once(command, now) for command in commands]
+            self._now = now
+            self._drop_old_records()
+            return [apply_once(command, self, max_activities=self._max_activities) for command in commands]
 
     def get(self, chat_id: int, *, name: str, call: Call) -> Activity:
         with self._lock:
@@ -119,52 +100,32 @@ class MemoryRepository:
     def close(self) -> None:
         """There is nothing to give back."""
 
-    # What follows runs inside the lock.
+    # What follows runs inside the lock. The first six are what `apply_once` works on.
 
-    def _apply_once(self, command: Command, now: datetime) -> Outcome:
-        """The effect and its record, or the record of the first time."""
-        if command.request_id is None:
-            return self._outcome(command)
-        position = (command.chat_id, command.request_id)
-        record = self._records.get(position)
-        if record is not None:
-            return record.answer if record.fingerprint == command.fingerprint else RequestIdReused()
-        outcome = self._outcome(command)
-        if not _is_final(outcome):
-            return outcome
-        record = self._records[position] = _Record(command.fingerprint, outcome, now)
-        return record.answer
+    def find(self, chat_id: int, key: str) -> Activity | None:
+        return self._shelf(chat_id).by_key.get(key)
 
-    def _outcome(self, command: Command) -> Outcome:
-        try:
-            return self._effect(command)
-        except ActivitiesError as error:
-            return error.with_traceback(None)
+    def count(self, chat_id: int) -> int:
+        return len(self._shelf(chat_id).by_key)
 
-    def _effect(self, command: Command) -> Activity | None:
-        if isinstance(command, Create):
-            shelf = self._shelves.setdefault(command.chat_id, _Shelf())
-            existing = shelf.by_key.get(command.activity.key)
-            if existing is not None:
-                raise ActivityExists(name=existing.name)
-            if len(shelf.by_key) >= self._max_activities:
-                raise TooManyActivities(limit=str(self._max_activities))
-            shelf.put(command.activity)
-            return command.activity
-        activity = self._find(command.chat_id, command.name)
-        shelf = self._shelf(command.chat_id)
-        if isinstance(command, Update):
-            changed = command.changes.applied_to(activity)
-            shelf.put(changed)
-            return changed
-        shelf.drop(activity.key)
-        return None
+    def put(self, chat_id: int, activity: Activity) -> None:
+        self._shelves.setdefault(chat_id, _Shelf()).put(activity)
+
+    def drop(self, chat_id: int, key: str) -> None:
+        self._shelves[chat_id].drop(key)
+
+    def record(self, chat_id: int, known_as: UUID) -> Record | None:
+        found = self._records.get((chat_id, known_as))
+        return None if found is None else found[0]
+
+    def remember(self, chat_id: int, known_as: UUID, record: Record) -> None:
+        self._records[chat_id, known_as] = record, self._now
 
     def _find(self, chat_id: int, name: str) -> Activity:
-        try:
-            return self._shelf(chat_id).by_key[name_key(name)]
-        except KeyError:
-            raise ActivityNotFound(name=name) from None
+        activity = self.find(chat_id, name_key(name))
+        if activity is None:
+            raise ActivityNotFound(name=name)
+        return activity
 
     def _shelf(self, chat_id: int) -> _Shelf:
         return self._shelves.get(chat_id) or _Shelf()
@@ -172,17 +133,12 @@ class MemoryRepository:
     def _chat(self, chat_id: int) -> Chat:
         return self._chats.get(chat_id) or Chat(chat_id)
 
-    def _drop_old_records(self, now: datetime) -> None:
+    def _drop_old_records(self) -> None:
         while self._records:
-            position, record = next(iter(self._records.items()))
-            if record.made_at > now - RECORD_LIFETIME:
+            position, (_, made_at) = next(iter(self._records.items()))
+            if made_at > self._now - RECORD_LIFETIME:
                 return
             del self._records[position]
-
-
-def _is_final(outcome: Outcome) -> bool:
-    """Whether the same request would get the same answer for good reasons, so that it is worth remembering."""
-    return not isinstance(outcome, ActivitiesError) or isinstance(outcome, ActivityExists | ActivityNotFound)
 
 
 def _cut(ordered: Iterable[Activity], page: Page) -> ActivityPage:

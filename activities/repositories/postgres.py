@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from activities.domain import (
     ERRORS,
@@ -23,12 +25,13 @@ from activities.domain import (
     Order,
     Outcome,
     Page,
-    RequestIdReused,
     TooManyActivities,
     Update,
+    Violation,
     name_key,
 )
 from activities.ports import RECORD_LIFETIME, Call
+from activities.repositories.commands import Record, apply_once
 from activities.repositories.database import Database, Row, Statement, Transaction
 
 _COLUMNS = "name, begin_date, end_date, times_per_day, quantity_per_time"
@@ -42,11 +45,12 @@ class PostgresRepository:
         self._database = database or Database()
 
     def apply(self, commands: Sequence[Command], *, now: datetime, call: Call) -> Sequence[Outcome]:
-        if len(commands) == 1 and commands[0].request_id is None:
+        if len(commands) == 1 and commands[0].request_id is commands[0].delivery_id is None:
             return [self._single(commands[0], call)]
         with self._database.transaction(call, writes=True) as transaction:
-            outcomes = [self._apply_once(command, transaction, now) for command in commands]
-            transaction.ask(last=True)
+            state = _State(commands, transaction, now)
+            outcomes = [apply_once(command, state, max_activities=self._max_activities) for command in commands]
+            transaction.ask(*state.changes(), last=True)
             return outcomes
 
     def get(self, chat_id: int, *, name: str, call: Call) -> Activity:
@@ -97,48 +101,9 @@ class PostgresRepository:
         self._database.close()
 
     def _single(self, command: Command, call: Call) -> Outcome:
-        """A command alone and without a request id: one message."""
+        """A command alone and without an id: one message."""
         try:
             return self._read(command, self._database.ask(call, *self._effect(command), writes=True))
-        except ActivitiesError as error:
-            if isinstance(error, _OUTCOMES):
-                return error
-            raise
-
-    def _apply_once(self, command: Command, transaction: Transaction, now: datetime) -> Outcome:
-        """The effect and its record, or the record of the first time.
-
-        Whoever comes with the same id while the first is under way waits for the claim's row.
-        """
-        if command.request_id is None:
-            return self._outcome(command, transaction)
-        position = [command.chat_id, command.request_id]
-        claim = """
-            INSERT INTO activities_handledrequest AS known (chat_id, request_id, fingerprint, outcome, handled_at)
-            VALUES (%s, %s, %s, 'null', %s)
-            ON CONFLICT (chat_id, request_id) DO UPDATE
-            SET fingerprint = EXCLUDED.fingerprint, handled_at = EXCLUDED.handled_at WHERE known.handled_at <= %s
-            RETURNING 1"""
-        found = "SELECT fingerprint, outcome FROM activities_handledrequest WHERE chat_id = %s AND request_id = %s"
-        claimed, records = transaction.ask(
-            (claim, [*position, command.fingerprint, now, now - RECORD_LIFETIME]),
-            (found, position),
-        )
-        if not claimed:
-            ((fingerprint, outcome),) = records
-            return _read_down(outcome) if fingerprint == command.fingerprint else RequestIdReused()
-        outcome = self._outcome(command, transaction)
-        if isinstance(outcome, ActivitiesError) and not isinstance(outcome, ActivityExists | ActivityNotFound):
-            forget = "DELETE FROM activities_handledrequest WHERE chat_id = %s AND request_id = %s"
-            transaction.later((forget, position))
-        else:
-            keep = "UPDATE activities_handledrequest SET outcome = %s WHERE chat_id = %s AND request_id = %s"
-            transaction.later((keep, [_written_down(outcome), *position]), _drop_old_records(now))
-        return outcome
-
-    def _outcome(self, command: Command, transaction: Transaction) -> Outcome:
-        try:
-            return self._read(command, transaction.ask(*self._effect(command)))
         except ActivitiesError as error:
             if isinstance(error, _OUTCOMES):
                 return error
@@ -166,8 +131,6 @@ class PostgresRepository:
 
     def _create(self, chat_id: int, activity: Activity) -> list[Statement]:
         chat = "INSERT INTO activities_chat (chat_id) VALUES (%s) ON CONFLICT DO NOTHING"
-        # One create at a time in a chat, so that no two take its last place.
-        alone = "SELECT 1 FROM activities_chat WHERE chat_id = %s FOR NO KEY UPDATE"
         create = f"""
             INSERT INTO activities_activity (chat_id, key, {_COLUMNS})
             SELECT %s, %s, %s, %s, %s, %s, %s
@@ -179,8 +142,8 @@ class PostgresRepository:
         values = [activity.begin_date, activity.end_date, activity.times_per_day, activity.quantity_per_time]
         most = self._max_activities
         return [
+            _alone([chat_id]),
             (chat, [chat_id]),
-            (alone, [chat_id]),
             _find(chat_id, activity.name),
             (create, [chat_id, activity.key, activity.name, *values, most, chat_id, most]),
         ]
@@ -211,22 +174,166 @@ _OUTCOMES = (ActivityExists, ActivityNotFound, TooManyActivities, InvalidActivit
 """Errors that answer a command, rather than tell that the store failed."""
 
 
+class _State:
+    """What some commands look at, read in one message, and what they change, written in one.
+
+    Meanwhile the chats are theirs alone among those who create or bring an id, the activities among all.
+    """
+
+    def __init__(self, commands: Sequence[Command], transaction: Transaction, now: datetime) -> None:
+        self._now = now
+        self._stored: dict[tuple[int, str], Activity] = {}
+        self._records: dict[tuple[int, UUID], Record] = {}
+        self._new_records: dict[tuple[int, UUID], Record] = {}
+        self._counts: Counter[int] = Counter()
+        places = {(each.chat_id, _key(each)) for each in commands}
+        ids = {(each.chat_id, known) for each in commands for known in (each.request_id, each.delivery_id) if known}
+        creating = {each.chat_id for each in commands if isinstance(each, Create)}
+        # LIMIT keeps the planner from reading a whole table for many places. They are sorted like the chats: the rows
+        # are locked in this order.
+        activities = f"""
+            SELECT asked.*, {_COLUMNS} FROM unnest(%s::bigint[], %s::text[]) AS asked (chat_id, key), LATERAL (
+                SELECT {_COLUMNS} FROM activities_activity AS known
+                WHERE known.chat_id = asked.chat_id AND known.key = asked.key LIMIT 1 FOR UPDATE
+            ) AS found"""
+        records = """
+            SELECT asked.*, fingerprint, outcome FROM unnest(%s::bigint[], %s::uuid[]) AS asked (chat_id, id), LATERAL (
+                SELECT fingerprint, outcome FROM activities_handledrequest
+                WHERE chat_id = asked.chat_id AND request_id = asked.id AND handled_at > %s LIMIT 1
+            ) AS found"""
+        counts = "SELECT chat_id, count(*) FROM activities_activity WHERE chat_id = ANY(%s) GROUP BY chat_id"
+        _, stored, known, counted = transaction.ask(
+            _alone(sorted({each.chat_id for each in commands})),
+            (activities, _columns(sorted(places), 2)),
+            (records, [*_columns(ids, 2), now - RECORD_LIFETIME]),
+            (counts, [list(creating)]),
+        )
+        for chat_id, key, *row in stored:
+            self._stored[chat_id, key] = Activity(*row)
+        for chat_id, known_as, fingerprint, outcome in known:
+            self._records[chat_id, known_as] = Record(fingerprint, _read_down(outcome))
+        self._counts.update(dict(counted))
+        self._current: dict[tuple[int, str], Activity] = dict(self._stored)
+
+    def find(self, chat_id: int, key: str) -> Activity | None:
+        return self._current.get((chat_id, key))
+
+    def count(self, chat_id: int) -> int:
+        return self._counts[chat_id]
+
+    def put(self, chat_id: int, activity: Activity) -> None:
+        self._counts[chat_id] += (chat_id, activity.key) not in self._current
+        self._current[chat_id, activity.key] = activity
+
+    def drop(self, chat_id: int, key: str) -> None:
+        self._counts[chat_id] -= 1
+        del self._current[chat_id, key]
+
+    def record(self, chat_id: int, known_as: UUID) -> Record | None:
+        return self._records.get((chat_id, known_as))
+
+    def remember(self, chat_id: int, known_as: UUID, record: Record) -> None:
+        self._records[chat_id, known_as] = self._new_records[chat_id, known_as] = record
+
+    def changes(self) -> list[Statement]:
+        """What makes the database as it is here."""
+        new = [(place, now) for place, now in self._current.items() if place not in self._stored]
+        changed = [(place, now) for place, now in self._current.items() if self._stored.get(place, now) != now]
+        gone = [place for place in self._stored if place not in self._current]
+        statements: list[Statement] = []
+        if gone:
+            delete = """
+                DELETE FROM activities_activity USING unnest(%s::bigint[], %s::text[]) AS gone (chat_id, key)
+                WHERE activities_activity.chat_id = gone.chat_id AND activities_activity.key = gone.key"""
+            statements.append((delete, _columns(gone, 2)))
+        if changed:
+            update = f"""
+                UPDATE activities_activity
+                SET name = new.name, begin_date = new.begin_date, end_date = new.end_date,
+                    times_per_day = new.times_per_day, quantity_per_time = new.quantity_per_time
+                FROM {_ACTIVITIES}
+                WHERE activities_activity.chat_id = new.chat_id AND activities_activity.key = new.key"""
+            statements.append((update, [_as_json(changed)]))
+        if new:
+            chats = "INSERT INTO activities_chat (chat_id) SELECT unnest(%s::bigint[]) ON CONFLICT DO NOTHING"
+            create = f"INSERT INTO activities_activity (chat_id, key, {_COLUMNS}) SELECT * FROM {_ACTIVITIES}"
+            statements += [(chats, [sorted({chat_id for (chat_id, _), _ in new})]), (create, [_as_json(new)])]
+        if self._new_records:
+            statements += [self._remember_all(), self._drop_old_records()]
+        return statements
+
+    def _remember_all(self) -> Statement:
+        rows = [
+            (chat_id, known_as, record.fingerprint, _written_down(record.outcome))
+            for (chat_id, known_as), record in self._new_records.items()
+        ]
+        text = """
+            INSERT INTO activities_handledrequest (chat_id, request_id, fingerprint, outcome, handled_at)
+            SELECT *, %s FROM unnest(%s::bigint[], %s::uuid[], %s::text[], %s::jsonb[])
+            ON CONFLICT (chat_id, request_id) DO UPDATE
+            SET fingerprint = EXCLUDED.fingerprint, outcome = EXCLUDED.outcome, handled_at = EXCLUDED.handled_at"""
+        return text, [self._now, *_columns(rows, 4)]
+
+    def _drop_old_records(self) -> Statement:
+        """Two for each new one, so that there are soon none but those that still count."""
+        text = """
+            DELETE FROM activities_handledrequest WHERE (chat_id, request_id) IN (
+                SELECT chat_id, request_id FROM activities_handledrequest
+                WHERE handled_at <= %s ORDER BY handled_at LIMIT %s FOR UPDATE SKIP LOCKED
+            )"""
+        return text, [self._now - RECORD_LIFETIME, 2 * len(self._new_records)]
+
+
+_ACTIVITIES = """jsonb_to_recordset(%s) AS new (
+    chat_id bigint, key text, name text, begin_date date, end_date date, times_per_day smallint,
+    quantity_per_time numeric
+)"""
+
+
+def _as_json(activities: Iterable[tuple[tuple[int, str], Activity]]) -> str:
+    """Rows for `_ACTIVITIES`."""
+    return json.dumps(
+        [{"chat_id": chat_id, "key": key, **_fields(activity)} for (chat_id, key), activity in activities],
+        ensure_ascii=False,
+    )
+
+
+def _fields(activity: Activity) -> dict[str, object]:
+    return {
+        "name": activity.name,
+        "begin_date": activity.begin_date.isoformat(),
+        "end_date": activity.end_date.isoformat(),
+        "times_per_day": activity.times_per_day,
+        "quantity_per_time": str(activity.quantity_per_time),
+    }
+
+
+def _key(command: Command) -> str:
+    return command.activity.key if isinstance(command, Create) else name_key(command.name)
+
+
+def _columns(rows: Iterable[tuple[object, ...]], count: int) -> list[list[object]]:
+    """Rows turned, for `unnest`."""
+    turned = [list(column) for column in zip(*rows, strict=True)]
+    return turned or [[] for _ in range(count)]
+
+
+def _alone(chats: Sequence[int]) -> Statement:
+    """Keeps others who create, or bring an id, out of these chats until the transaction's end.
+
+    So no two take a chat's last place, and whoever comes with the same id while the first is under way waits for it.
+    The chats are sorted, so that no two wait for one another.
+    """
+    text = "SELECT pg_advisory_xact_lock(hashtextextended('activities.chat', chat)) FROM unnest(%s::bigint[]) AS chat"
+    return text, [list(chats)]
+
+
 def _find(chat_id: int, name: str) -> Statement:
     return f"SELECT {_COLUMNS} FROM activities_activity WHERE chat_id = %s AND key = %s", [chat_id, name_key(name)]
 
 
 def _find_chat(chat_id: int) -> Statement:
     return "SELECT timezone, language, tokens_valid_after FROM activities_chat WHERE chat_id = %s", [chat_id]
-
-
-def _drop_old_records(now: datetime) -> Statement:
-    """Two for each new one, so that there are soon none but those that still count."""
-    text = """
-        DELETE FROM activities_handledrequest WHERE (chat_id, request_id) IN (
-            SELECT chat_id, request_id FROM activities_handledrequest
-            WHERE handled_at <= %s ORDER BY handled_at LIMIT 2 FOR UPDATE SKIP LOCKED
-        )"""
-    return text, [now - RECORD_LIFETIME]
 
 
 def _cut(condition: str, parameters: list[Any], page: Page) -> tuple[Statement, Statement]:
@@ -270,22 +377,21 @@ def _chat(chat_id: int, rows: list[Row]) -> Chat:
 def _written_down(outcome: Outcome) -> str:
     """An outcome as JSON; the shape is the table's, not a wire's."""
     written: dict[str, object] = {}
-    if isinstance(outcome, ActivitiesError):
+    if isinstance(outcome, InvalidActivity):
+        broken = [[each.field, each.code, dict(each.params)] for each in outcome.violations]
+        written = {"error": type(outcome).__name__, "violations": broken}
+    elif isinstance(outcome, ActivitiesError):
         written = {"error": type(outcome).__name__, "details": outcome.details}
     elif outcome is not None:
-        written = {
-            "name": outcome.name,
-            "begin_date": outcome.begin_date.isoformat(),
-            "end_date": outcome.end_date.isoformat(),
-            "times_per_day": outcome.times_per_day,
-            "quantity_per_time": str(outcome.quantity_per_time),
-        }
+        written = _fields(outcome)
     return json.dumps(written)
 
 
 def _read_down(text: str) -> Outcome:
     """The outcome that `_written_down` wrote. Django has the driver leave JSON as text."""
     written = json.loads(text)
+    if "violations" in written:
+        return InvalidActivity(Violation(*each) for each in written["violations"])
     if "error" in written:
         return ERRORS[written["error"]](**written["details"])
     if not written:

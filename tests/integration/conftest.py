@@ -56,3 +56,9 @@ _chats = count(2_000_000)
 def chat_id() -> int:
     """A chat that no other test uses."""
     return next(_chats)
+
+
+@pytest.fixture
+def chat_ids() -> list[int]:
+    """Chats that no other test uses."""
+    return [next(_chats) for _ in range(5)]

@@ -14,6 +14,7 @@ from activities.domain import (
     LATEST_END_FIRST,
     ActivityChanges,
     ActivityPage,
+    Command,
     Create,
     Delete,
     Order,
@@ -59,6 +60,14 @@ def million() -> Iterator[dict[str, str]]:
         yield environment
 
 
+def _many() -> Iterator[Command]:
+    for chat_id in range(CHAT + 10, CHAT + 110):
+        yield Create(chat_id=chat_id, activity=activity("fresh"), request_id=uuid4(), delivery_id=uuid4())
+        changes = ActivityChanges(times_per_day=7)
+        yield Update(chat_id=chat_id, name="pill 8", changes=changes, delivery_id=uuid4())
+        yield Delete(chat_id=chat_id, name="pill 9", request_id=uuid4(), delivery_id=uuid4())
+
+
 QUERIES: dict[str, Callable[[Repository, Call], Any]] = {
     "get": lambda store, call: store.get(CHAT, name="pill 7", call=call),
     "list": lambda store, call: store.page(CHAT, page=Page(), call=call),
@@ -72,6 +81,7 @@ QUERIES: dict[str, Callable[[Repository, Call], Any]] = {
         [Update(chat_id=CHAT, name="pill 8", changes=ActivityChanges(times_per_day=7))], now=NOON, call=call
     ),
     "delete": lambda store, call: store.apply([Delete(chat_id=CHAT, name="fresh")], now=NOON, call=call),
+    "many": lambda store, call: store.apply(list(_many()), now=NOON, call=call),
 } | {
     f"stream by {order}": lambda store, call, order=order: store.batch(
         CHAT, order=order, after=activity("pill 50", end_date=date(2026, 8, 1)), size=STREAM_BATCH, call=call
@@ -83,18 +93,13 @@ QUERIES: dict[str, Callable[[Repository, Call], Any]] = {
 @pytest.mark.parametrize("query", QUERIES)
 def test_nothing_is_looked_for_row_by_row(query: str, million: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Statement] = []
-    ask, later = Transaction.ask, Transaction.later
+    ask = Transaction.ask
 
     def asking(self: Transaction, *statements: Statement, last: bool = False) -> Sequence[Any]:
         asked.extend(statements)
         return ask(self, *statements, last=last)
 
-    def asking_later(self: Transaction, *statements: Statement) -> None:
-        asked.extend(statements)
-        later(self, *statements)
-
     monkeypatch.setattr(Transaction, "ask", asking)
-    monkeypatch.setattr(Transaction, "later", asking_later)
     store = PostgresRepository(database=Database(alias=known_as("million", million["DATABASE_URL"])))
     QUERIES[query](store, Call(deadline=Call().asked_at + 60))
     store.close()
@@ -104,7 +109,7 @@ def test_nothing_is_looked_for_row_by_row(query: str, million: dict[str, str], m
             rows = direct.execute(f"EXPLAIN (COSTS OFF) {text}".encode(), parameters or None).fetchall()
             plan = "\n".join(line for (line,) in rows)
             assert "Seq Scan" not in plan, plan
-            assert "Index" in plan or "Insert on" in plan, plan
+            assert "Index" in plan or "Insert on" in plan or "advisory_xact_lock" in text, plan
 
 
 def test_a_page_in_the_usual_order_is_read_from_an_index_in_that_order(million: dict[str, str]) -> None:

@@ -1,0 +1,105 @@
+"""What a command does to a store's state: the rules that need to know what is there. For every store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from activities.domain import (
+    ActivitiesError,
+    Activity,
+    ActivityExists,
+    ActivityNotFound,
+    Command,
+    Create,
+    InvalidActivity,
+    Outcome,
+    RequestIdReused,
+    TooManyActivities,
+    Update,
+    name_key,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What an id was used for, and the answer."""
+
+    fingerprint: str
+    outcome: Outcome
+
+    @property
+    def answer(self) -> Outcome:
+        """The outcome once more. An error is made anew: one that was raised holds on to the frames it went through."""
+        if isinstance(self.outcome, InvalidActivity):
+            return InvalidActivity(self.outcome.violations)
+        if isinstance(self.outcome, ActivitiesError):
+            return type(self.outcome)(**self.outcome.details)
+        return self.outcome
+
+
+class State(Protocol):
+    """What commands look at and change, and nobody else meanwhile."""
+
+    def find(self, chat_id: int, key: str) -> Activity | None: ...
+
+    def count(self, chat_id: int) -> int:
+        """How many activities a chat has."""
+        ...
+
+    def put(self, chat_id: int, activity: Activity) -> None: ...
+
+    def drop(self, chat_id: int, key: str) -> None: ...
+
+    def record(self, chat_id: int, known_as: UUID) -> Record | None: ...
+
+    def remember(self, chat_id: int, known_as: UUID, record: Record) -> None: ...
+
+
+def apply_once(command: Command, state: State, *, max_activities: int) -> Outcome:
+    """The effect and its record, or the record of the first time."""
+    for known_as in (command.request_id, command.delivery_id):
+        record = None if known_as is None else state.record(command.chat_id, known_as)
+        if record is not None:
+            return record.answer if record.fingerprint == command.fingerprint else RequestIdReused()
+    outcome = _outcome(command, state, max_activities)
+    keeps = command.request_id if _is_final(outcome) and command.request_id else command.delivery_id
+    if keeps is None:
+        return outcome
+    record = Record(command.fingerprint, outcome)
+    state.remember(command.chat_id, keeps, record)
+    return record.answer
+
+
+def _outcome(command: Command, state: State, max_activities: int) -> Outcome:
+    try:
+        return _effect(command, state, max_activities)
+    except ActivitiesError as error:
+        return error.with_traceback(None)
+
+
+def _effect(command: Command, state: State, max_activities: int) -> Activity | None:
+    chat_id = command.chat_id
+    if isinstance(command, Create):
+        existing = state.find(chat_id, command.activity.key)
+        if existing is not None:
+            raise ActivityExists(name=existing.name)
+        if state.count(chat_id) >= max_activities:
+            raise TooManyActivities(limit=str(max_activities))
+        state.put(chat_id, command.activity)
+        return command.activity
+    activity = state.find(chat_id, name_key(command.name))
+    if activity is None:
+        raise ActivityNotFound(name=command.name)
+    if isinstance(command, Update):
+        changed = command.changes.applied_to(activity)
+        state.put(chat_id, changed)
+        return changed
+    state.drop(chat_id, activity.key)
+    return None
+
+
+def _is_final(outcome: Outcome) -> bool:
+    """Whether the same request would get the same answer for good reasons, so that its id is used up."""
+    return not isinstance(outcome, ActivitiesError) or isinstance(outcome, ActivityExists | ActivityNotFound)

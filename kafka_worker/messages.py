@@ -1,0 +1,143 @@
+"""Commands as records of their topics, both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from uuid import NAMESPACE_OID, UUID, uuid5
+
+from google.protobuf.message import DecodeError, Message
+
+from activities.domain import (
+    Broken,
+    Command,
+    Create,
+    Delete,
+    InvalidActivity,
+    Reading,
+    Update,
+    read_activity,
+    read_changes,
+    read_chat_id,
+    read_name,
+    read_request_id,
+)
+from activities.wire import create_request, delete_request, given_fields, update_request
+from proto.activities.v1 import activities_pb2 as pb
+
+CREATE, UPDATE, DELETE = "activities.create", "activities.update", "activities.delete"
+DEAD_LETTER = "activities.dead-letter"
+REQUEST_ID = "request-id"
+"""The header of a record that makes its command safe to send again."""
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class Unreadable(Exception):
+    """A record that is no command, now and for ever; the text tells why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record as it is sent."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a record lies, which no other record does."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    @property
+    def as_id(self) -> UUID:
+        return uuid5(NAMESPACE_OID, f"{self.topic}/{self.partition}/{self.offset}")
+
+
+def record_of(command: Command, request_id: UUID) -> Record:
+    """A command as a record; a chat's commands of one kind share a partition and keep their order."""
+    request: Message
+    if isinstance(command, Create):
+        topic, request = CREATE, create_request(command.chat_id, command.activity)
+    elif isinstance(command, Update):
+        topic, request = UPDATE, update_request(command.chat_id, command.name, command.changes)
+    else:
+        topic, request = DELETE, delete_request(command.chat_id, command.name)
+    headers = [(REQUEST_ID, str(request_id).encode())]
+    return Record(topic, str(command.chat_id).encode(), request.SerializeToString(), headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A record that was read."""
+
+    position: Position
+    chat_id: int
+    request_id: UUID
+    """Under which the outcome is told; the record's position stands in for a valid one of the sender's."""
+    command: Command | InvalidActivity
+    """What is to be done, or the rules that it breaks."""
+
+
+def read(position: Position, value: bytes | None, headers: Headers) -> Received:
+    """A record as it came. Raises `Unreadable` when it is no command, or names no chat that could be told so."""
+    kind = _REQUESTS.get(position.topic)
+    if kind is None:
+        raise Unreadable(f"{position.topic} is no topic of commands that is known here")
+    if value is None:
+        raise Unreadable("it has no value")
+    try:
+        request = kind.FromString(value)
+    except DecodeError:
+        raise Unreadable(f"its value is no {kind.DESCRIPTOR.name}") from None
+    try:
+        chat_id = read_chat_id(request.chat_id)
+    except Broken:
+        raise Unreadable(f"chat_id: {request.chat_id} is no chat") from None
+    own_id = _request_id(headers)
+    command: Command | InvalidActivity
+    try:
+        command = _command(request, chat_id, own_id, position.as_id)
+    except InvalidActivity as invalid:
+        command = invalid.with_traceback(None)
+    return Received(position, chat_id, own_id or position.as_id, command)
+
+
+_Request = pb.ActivityCreateRequest | pb.ActivityUpdateRequest | pb.ActivityDeleteRequest
+_REQUESTS: Mapping[str, type[_Request]] = MappingProxyType(
+    {CREATE: pb.ActivityCreateRequest, UPDATE: pb.ActivityUpdateRequest, DELETE: pb.ActivityDeleteRequest}
+)
+
+
+def _command(request: _Request, chat_id: int, request_id: UUID | None, delivery_id: UUID) -> Command:
+    """Raises `InvalidActivity`, which names every broken rule."""
+    reading, fields = Reading(), given_fields(request)
+    if isinstance(request, pb.ActivityCreateRequest):
+        activity = read_activity(reading, fields)
+        reading.done()
+        return Create(chat_id=chat_id, activity=activity, request_id=request_id, delivery_id=delivery_id)
+    name = reading.take("name", read_name, request.name)
+    if isinstance(request, pb.ActivityDeleteRequest):
+        reading.done()
+        return Delete(chat_id=chat_id, name=name, request_id=request_id, delivery_id=delivery_id)
+    changes = read_changes(reading, fields)
+    reading.done()
+    return Update(chat_id=chat_id, name=name, changes=changes, request_id=request_id, delivery_id=delivery_id)
+
+
+def _request_id(headers: Headers) -> UUID | None:
+    """The sender's; None without a valid one."""
+    for name, text in headers:
+        if name == REQUEST_ID:
+            try:
+                return read_request_id(text.decode())
+            except (Broken, UnicodeDecodeError):
+                return None
+    return None
