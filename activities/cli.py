@@ -73,16 +73,17 @@ def host_and_port(address: str) -> tuple[str, int]:
     return match["ipv6"] or match["host"], int(match["port"])
 
 
-def listening_host(option: str, address: str, *, insecure: bool) -> str:
-    """The host of a command's HOST:PORT, which only this machine may reach unless told otherwise in words."""
+def listening_host(option: str, address: str, *, insecure: bool, tls: bool = False) -> str:
+    """The host of a command's HOST:PORT. Without TLS only this machine may reach it unless told otherwise in words."""
     try:
         host, _ = host_and_port(address)
     except ValueError:
         raise wrong(f"{option} {address}: expected HOST:PORT like 127.0.0.1:8000") from None
-    if not insecure and not is_loopback(host):
+    if not (insecure or tls or is_loopback(host)):
         raise wrong(
-            f"{option} {address}: tokens and health data would cross the network in plain text; listen on 127.0.0.1 "
-            "behind a proxy with TLS, or add --insecure if that is what you want"
+            f"{option} {address}: tokens and health data would cross the network in plain text; set "
+            "TLS_CERTIFICATE_FILE and TLS_KEY_FILE, listen on 127.0.0.1 behind a proxy with TLS, or add --insecure if "
+            "that is what you want"
         )
     return host
 

@@ -14,6 +14,8 @@ from django.core.exceptions import ImproperlyConfigured
 from dotenv.parser import parse_stream
 from environs import Env, EnvError
 
+from activities.cli import host_and_port
+
 T = TypeVar("T")
 
 
@@ -38,6 +40,15 @@ def checked(env: Env, name: str, read: Callable[[str], T], *, default: str, expe
         return read(text or default)
     except (ValueError, EnvError) as wrong:
         raise ImproperlyConfigured(f"{name}: {expected}") from wrong
+
+
+def file(env: Env, name: str, *needed: str) -> str:
+    """The path in the variable `name`, which is of no use without the ones in `needed`; empty when there is none."""
+    path: str = env.str(name, "").strip()
+    for other in needed:
+        if path and not env.str(other, "").strip():
+            raise ImproperlyConfigured(f"{other}: expected a file, since {name} is set")
+    return path
 
 
 def number(least: float, most: float) -> Callable[[str], float]:
@@ -78,6 +89,13 @@ def one_of(*choices: str) -> Callable[[str], str]:
 def words(text: str) -> list[str]:
     """Reads a list separated by commas."""
     return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def servers(text: str) -> str:
+    """Reads HOST:PORT addresses separated by commas."""
+    for address in words(text):
+        host_and_port(address)
+    return text
 
 
 def durable_database(url: str) -> dict[str, object]:

@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from functools import partial
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
@@ -24,15 +25,19 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from activities.cli import STOP_SECONDS, family, host_and_port
 from activities.container import Container
 from activities.ports import MAX_REQUEST_BYTES, Cancellation
+from activities.tls import ServerTls
 
 THREADS = 32
 """Handler threads; more than there can be streams, so that other requests always find one."""
 MOST_HEAD_BYTES = 64 << 10
 """How long the part of a request before its body may be, give or take what one read from the socket brings."""
 HEAD_SECONDS = 10.0
-"""How long a client may take to send that part, from the connection or the first of its bytes on."""
+"""How long a client may take to send that part, from the connection or the first of its bytes on; and for TLS's
+handshake before."""
 BODY_SECONDS = 10.0
 """How long a client may take to send its body."""
+GOODBYE_SECONDS = 1.0
+"""How long the end of the process waits for an idle TLS client to say goodbye: one in a client's pool never does."""
 MOST_DRAINED = 32 << 20
 """A body that is too large is read up to here before it is refused, since most clients listen only when they have
 sent; beyond, the connection is closed on them."""
@@ -208,6 +213,15 @@ class _Bounded(HttpToolsProtocol):
         self._stop_waiting()
         super().on_headers_complete()
 
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self.scheme == "https":
+            self.loop.call_later(GOODBYE_SECONDS, self._part)
+
+    def _part(self) -> None:
+        if self.transport.is_closing() and not self.transport.get_write_buffer_size():
+            self.transport.abort()
+
     def _wait_for_head(self) -> None:
         self._stop_waiting()
         self._timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
@@ -222,14 +236,27 @@ _TOO_LONG_HEAD = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: c
 
 
 class _Uvicorn(uvicorn.Server):
-    """Tells when it has started."""
+    """Tells when it has started, and waits for a handshake no longer than for a head."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.up = threading.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        # In place of uvicorn's own, which leaves a handshake the event loop's minute.
+        config = self.config
+        protocol = partial(_Bounded, config, self.server_state, {})
+        self.servers = [
+            await asyncio.get_running_loop().create_server(
+                protocol,
+                sock=each,
+                ssl=config.ssl,
+                ssl_handshake_timeout=HEAD_SECONDS if config.ssl else None,
+                backlog=config.backlog,
+            )
+            for each in sockets or []
+        ]
+        self.started = True
         self.up.set()
 
 
@@ -239,7 +266,7 @@ class HttpServer:
     Raises `OSError` when the port is not to be had.
     """
 
-    def __init__(self, container: Container, address: str) -> None:
+    def __init__(self, container: Container, address: str, *, tls: ServerTls | None = None) -> None:
         get_resolver().url_patterns  # noqa: B018 - views are loaded now: a server that cannot serve does not start
         self._socket = socket.create_server(host_and_port(address), family=family(address), backlog=512)
         self.port: int = self._socket.getsockname()[1]
@@ -256,6 +283,7 @@ class HttpServer:
                 server_header=False,
                 proxy_headers=False,
                 timeout_graceful_shutdown=int(STOP_SECONDS),
+                ssl_context_factory=(lambda *_: tls.context()) if tls else None,
             )
         )
         self._thread = threading.Thread(target=self._run, name="http")

@@ -10,11 +10,13 @@ from activities.access import ServiceToken
 from activities_project.environment import (
     checked,
     durable_database,
+    file,
     made_once,
     number,
     one_of,
     read_file,
     redis_cache,
+    servers,
     whole,
     words,
 )
@@ -72,6 +74,24 @@ ACTIVITIES_GRPC_REFLECTION = checked(
     default="auto",
     expected="expected auto (on when listening on loopback), on or off",
 )
+KAFKA_BOOTSTRAP_SERVERS = checked(
+    env, "KAFKA_BOOTSTRAP_SERVERS", servers, default="", expected="expected HOST:PORT, separated by commas"
+)
+KAFKA_REPLICATION_FACTOR = checked(
+    env, "KAFKA_REPLICATION_FACTOR", whole(1, 100), default="1", expected="expected a number from 1 to 100 like 1"
+)
+
+# -------------------------------------------------------------------------------------------- TLS
+
+TLS_CERTIFICATE_FILE = file(env, "TLS_CERTIFICATE_FILE", "TLS_KEY_FILE")
+TLS_KEY_FILE = file(env, "TLS_KEY_FILE", "TLS_CERTIFICATE_FILE")
+TLS_CLIENT_CA_FILE = file(env, "TLS_CLIENT_CA_FILE", "TLS_CERTIFICATE_FILE", "TLS_KEY_FILE")
+ACTIVITIES_GRPC_CA_FILE = file(env, "ACTIVITIES_GRPC_CA_FILE")
+ACTIVITIES_GRPC_SERVER_NAME = env.str("ACTIVITIES_GRPC_SERVER_NAME", "").strip()
+ACTIVITIES_GRPC_CERTIFICATE_FILE = file(
+    env, "ACTIVITIES_GRPC_CERTIFICATE_FILE", "ACTIVITIES_GRPC_KEY_FILE", "ACTIVITIES_GRPC_CA_FILE"
+)
+ACTIVITIES_GRPC_KEY_FILE = file(env, "ACTIVITIES_GRPC_KEY_FILE", "ACTIVITIES_GRPC_CERTIFICATE_FILE")
 
 # ----------------------------------------------------------------------------------------- Django
 
@@ -248,6 +268,7 @@ LOGGING = {
         "django.request": {"level": "CRITICAL"},
         "django.security.DisallowedHost": {"filters": ["callers_fault"]},
         "grpc._common": {"filters": ["unreadable"]},
+        "kafka": {"level": "WARNING"},  # below that it tells of each connection
         "uvicorn": {"level": "ERROR"},  # its warnings are of what callers send wrong, and of websockets, which we lack
     },
 }

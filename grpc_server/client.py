@@ -8,7 +8,6 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from datetime import date
 from typing import Any, NoReturn, cast
 
 import grpc
@@ -35,7 +34,16 @@ from activities.domain import (
     Update,
 )
 from activities.ports import Activities, Call, Cancelled, Chats
-from activities.wire import activity_from, activity_message, chat_from, error_of, page_from
+from activities.tls import ClientTls
+from activities.wire import (
+    activity_from,
+    chat_from,
+    create_request,
+    delete_request,
+    error_of,
+    page_from,
+    update_request,
+)
 from proto.activities.v1 import activities_pb2 as pb
 from proto.activities.v1 import activities_pb2_grpc, chats_pb2_grpc
 from proto.activities.v1 import chats_pb2 as chats_pb
@@ -46,8 +54,8 @@ logger = logging.getLogger(__name__)
 class Remote:
     """One channel to a data service at `target`, shown our service `token`; `limit` seconds for each call."""
 
-    def __init__(self, *, target: str, token: str, limit: float = 2.0) -> None:
-        self._channel = grpc.insecure_channel(target)
+    def __init__(self, *, target: str, token: str, limit: float = 2.0, tls: ClientTls | None = None) -> None:
+        self._channel = _secure_channel(target, tls) if tls else grpc.insecure_channel(target)
         self._health = health_pb2_grpc.HealthStub(self._channel)
         caller = _Caller(token, limit)
         self._caller = caller
@@ -62,6 +70,13 @@ class Remote:
 
     def close(self) -> None:
         self._channel.close()
+
+
+def _secure_channel(target: str, tls: ClientTls) -> grpc.Channel:
+    pems = tls.pems
+    credentials = grpc.ssl_channel_credentials(pems.ca, pems.key or None, pems.chain or None)
+    options = [("grpc.ssl_target_name_override", tls.server_name)] if tls.server_name else []
+    return grpc.secure_channel(target, credentials, options)
 
 
 class _Caller:
@@ -135,16 +150,7 @@ class RemoteActivities:
         self._caller = caller
 
     def create(self, chat_id: int, *, activity: Activity, call: Call) -> Activity:
-        message = activity_message(activity)
-        request = pb.ActivityCreateRequest(
-            chat_id=chat_id,
-            name=message.name,
-            begin_date=message.begin_date,
-            end_date=message.end_date,
-            times_per_day=message.times_per_day,
-            quantity_per_time=message.quantity_per_time,
-        )
-        return activity_from(self._caller.ask(self._stub.ActivityCreate, request, call))
+        return activity_from(self._caller.ask(self._stub.ActivityCreate, create_request(chat_id, activity), call))
 
     def get(self, chat_id: int, *, name: str, call: Call) -> Activity:
         request = pb.ActivityGetRequest(chat_id=chat_id, name=name)
@@ -164,18 +170,11 @@ class RemoteActivities:
         return page_from(self._caller.ask(self._stub.ActivityToday, request, call))
 
     def update(self, chat_id: int, *, name: str, changes: ActivityChanges, call: Call) -> Activity:
-        request = pb.ActivityUpdateRequest(
-            chat_id=chat_id,
-            name=name,
-            begin_date=_iso(changes.begin_date),
-            end_date=_iso(changes.end_date),
-            times_per_day=changes.times_per_day,
-            quantity_per_time=None if changes.quantity_per_time is None else float(changes.quantity_per_time),
-        )
+        request = update_request(chat_id, name, changes)
         return activity_from(self._caller.ask(self._stub.ActivityUpdate, request, call))
 
     def delete(self, chat_id: int, *, name: str, call: Call) -> None:
-        self._caller.ask(self._stub.ActivityDelete, pb.ActivityDeleteRequest(chat_id=chat_id, name=name), call)
+        self._caller.ask(self._stub.ActivityDelete, delete_request(chat_id, name), call)
 
     def apply(self, commands: Sequence[Command], *, call: Call) -> Sequence[Outcome]:
         """One call for each command: the wire has no call for several."""
@@ -191,10 +190,6 @@ class RemoteActivities:
         except ActivitiesError as error:
             return error
         return None
-
-
-def _iso(day: date | None) -> str | None:
-    return None if day is None else day.isoformat()
 
 
 class RemoteChats:

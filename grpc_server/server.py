@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection
 from activities.cli import family, host_and_port, is_loopback
 from activities.container import Container
 from activities.ports import MAX_REQUEST_BYTES
+from activities.tls import Pems, ServerTls
 from grpc_server.exchange import Exchanges, FewConversations
 from grpc_server.services import ActivityServicer, ChatServicer
 from proto.activities.v1 import activities_pb2, activities_pb2_grpc, chats_pb2, chats_pb2_grpc
@@ -29,7 +30,15 @@ class GrpcServer:
     Raises `OSError` when the port is not to be had. `shared`: other processes of ours serve the same port.
     """
 
-    def __init__(self, container: Container, address: str, *, reflected: bool = True, shared: bool = False) -> None:
+    def __init__(
+        self,
+        container: Container,
+        address: str,
+        *,
+        tls: ServerTls | None = None,
+        reflected: bool = True,
+        shared: bool = False,
+    ) -> None:
         self._server = grpc.server(
             ThreadPoolExecutor(THREADS, thread_name_prefix="grpc"),
             interceptors=[Exchanges(), FewConversations(MOST_CONVERSATIONS)],
@@ -57,7 +66,11 @@ class GrpcServer:
         if not shared:
             socket.create_server(host_and_port(address), family=family(address)).close()
         try:
-            self.port: int = self._server.add_insecure_port(address)
+            self.port: int = (
+                self._server.add_secure_port(address, _credentials(tls))
+                if tls
+                else self._server.add_insecure_port(address)
+            )
         except RuntimeError as failed:
             raise OSError(f"cannot listen on {address}") from failed
 
@@ -70,6 +83,26 @@ class GrpcServer:
         """Takes no new call, lets those under way end for `grace` seconds, then cancels them."""
         self._health.enter_graceful_shutdown()
         self._server.stop(grace).wait()
+
+
+def _credentials(tls: ServerTls) -> grpc.ServerCredentials:
+    """What a connection gets: the certificate as it is by then."""
+    used = tls.pems()
+
+    def renewed() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal used
+        former, used = used, tls.pems()
+        return None if used is former else _configuration(used)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(used),
+        renewed,  # type: ignore[arg-type] # the stubs do not know that None means no change
+        require_client_authentication=bool(used.ca),
+    )
+
+
+def _configuration(pems: Pems) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(pems.key, pems.chain)], pems.ca or None)
 
 
 def reflects(host: str) -> bool:

@@ -97,12 +97,13 @@ def _work(address: str, reflected: bool, tell: Connection) -> None:
 
     django.setup()
     from activities.container import container
+    from activities.tls import server_tls
     from grpc_server.server import GrpcServer
 
     with until_signalled() as stopping:
         threading.Thread(target=_follow_parent, args=(stopping,), daemon=True).start()
         parts = container()
-        server = GrpcServer(parts, address, reflected=reflected, shared=True)
+        server = GrpcServer(parts, address, tls=server_tls(), reflected=reflected, shared=True)
         server.start()
         tell.send(True)
         tell.close()

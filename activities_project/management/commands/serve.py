@@ -17,6 +17,7 @@ from activities.cli import (
     until_signalled,
 )
 from activities.container import Container, container
+from activities.tls import server_tls
 
 
 class Command(OneLineCommand):
@@ -32,17 +33,18 @@ class Command(OneLineCommand):
         from activities_project.http import HttpServer
         from grpc_server.server import GrpcServer, reflects
 
-        insecure = options["insecure"]
-        http_host = listening_host("--http", options["http"], insecure=insecure)
-        grpc_host = listening_host("--grpc", options["grpc"], insecure=insecure)
+        tls = server_tls()
+        allowed = {"insecure": options["insecure"], "tls": tls is not None}
+        http_host = listening_host("--http", options["http"], **allowed)
+        grpc_host = listening_host("--grpc", options["grpc"], **allowed)
         parts = container()
         try:
-            http = HttpServer(parts, options["http"])
+            http = HttpServer(parts, options["http"], tls=tls)
         except OSError as failed:
             raise cannot_listen("--http", options["http"], failed) from None
         try:
             reflected = reflects(grpc_host)
-            grpc = GrpcServer(parts, options["grpc"], reflected=reflected)
+            grpc = GrpcServer(parts, options["grpc"], tls=tls, reflected=reflected)
         except OSError as failed:
             http.stop()
             raise cannot_listen("--grpc", options["grpc"], failed) from None
@@ -51,8 +53,9 @@ class Command(OneLineCommand):
         with until_signalled() as stopping:
             grpc.start()
             http.start()
-            url = f"http://{reached_at(http_host)}:{http.port}"
-            self._say_where(parts, url, f"{reached_at(grpc_host)}:{grpc.port}", "" if reflected else _protos())
+            url = f"{'https' if tls else 'http'}://{reached_at(http_host)}:{http.port}"
+            flags = ("" if tls else "-plaintext ") + ("" if reflected else _protos())
+            self._say_where(parts, url, f"{reached_at(grpc_host)}:{grpc.port}", flags)
             stopping.wait()
             stop_grpc = threading.Thread(target=grpc.stop, args=(STOP_SECONDS,))
             stop_grpc.start()
@@ -60,7 +63,7 @@ class Command(OneLineCommand):
             stop_grpc.join()
             parts.close()
 
-    def _say_where(self, parts: Container, url: str, grpc_address: str, protos: str) -> None:
+    def _say_where(self, parts: Container, url: str, grpc_address: str, flags: str) -> None:
         token = parts.access.issue(1)
         create = '{"name": "vitamin C", "begin_date": "2026-01-01", "end_date": "2999-12-31", "times_per_day": 2, '
         lines = [
@@ -72,7 +75,7 @@ class Command(OneLineCommand):
             f"token: {token}",
             "Try it in another terminal:",
             f"curl -H 'Authorization: Bearer {token}' {url}/api/v1/today/",
-            f"grpcurl -plaintext {protos}-H 'authorization: Bearer {token}' -d '{create}"
+            f"grpcurl {flags}-H 'authorization: Bearer {token}' -d '{create}"
             f'"quantity_per_time": 0.5}}\' {grpc_address} activities.v1.ActivityService/ActivityCreate',
         ]
         self.say("\n".join(lines))

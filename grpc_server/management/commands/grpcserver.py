@@ -7,6 +7,7 @@ from django.core.management.base import CommandParser
 
 from activities.cli import STOP_SECONDS, OneLineCommand, cannot_listen, listening_host, until_signalled, wrong
 from activities.container import container
+from activities.tls import ServerTls, client_tls, server_tls
 
 MOST_WORKERS = 64
 
@@ -24,7 +25,8 @@ class Command(OneLineCommand):
         from grpc_server.server import reflects
 
         address = options["address"]
-        host = listening_host("--address", address, insecure=options["insecure"])
+        tls = server_tls()
+        host = listening_host("--address", address, insecure=options["insecure"], tls=tls is not None)
         workers = options["workers"]
         if not 1 <= workers <= MOST_WORKERS:
             raise wrong(f"--workers {workers}: expected a number from 1 to {MOST_WORKERS}")
@@ -32,17 +34,18 @@ class Command(OneLineCommand):
             raise wrong(f"--workers {workers}: what is in memory is in one process; leave it out, or --local")
         try:
             if workers > 1:
+                client_tls()  # what is wrong with the files is told here once, not by each worker
                 self._serve_together(address, workers, reflected=reflects(host))
             else:
-                self._serve_alone(address, reflected=reflects(host))
+                self._serve_alone(address, tls, reflected=reflects(host))
         except OSError as failed:
             raise cannot_listen("--address", address, failed) from None
 
-    def _serve_alone(self, address: str, *, reflected: bool) -> None:
+    def _serve_alone(self, address: str, tls: ServerTls | None, *, reflected: bool) -> None:
         from grpc_server.server import GrpcServer
 
         parts = container()
-        server = GrpcServer(parts, address, reflected=reflected)
+        server = GrpcServer(parts, address, tls=tls, reflected=reflected)
         with until_signalled() as stopping:
             server.start()
             self._say(f"{address.rpartition(':')[0]}:{server.port}")

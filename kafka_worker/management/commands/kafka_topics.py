@@ -1,0 +1,28 @@
+"""`manage.py kafka_topics`: makes the topics of the queue."""
+
+import logging
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import CommandError
+from kafka.errors import KafkaError
+
+from activities.cli import OneLineCommand, wrong
+from kafka_worker.topics import TOPICS, ensure_topics
+
+TIMEOUT_SECONDS = 30.0
+
+
+class Command(OneLineCommand):
+    help = "Makes the topics of the queue that are missing."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        servers = settings.KAFKA_BOOTSTRAP_SERVERS
+        if not servers:
+            raise wrong("KAFKA_BOOTSTRAP_SERVERS: expected HOST:PORT, separated by commas")
+        logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it tells of each attempt; what fails is raised as well
+        try:
+            ensure_topics(servers, timeout=TIMEOUT_SECONDS, replication_factor=settings.KAFKA_REPLICATION_FACTOR)
+        except KafkaError as failed:
+            raise CommandError(f"the topics cannot be made: {failed}") from failed
+        self.say(f"Topics: {', '.join(TOPICS)}")
