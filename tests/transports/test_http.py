@@ -451,14 +451,15 @@ def test_what_is_unexpected_is_logged_under_its_id_and_not_told(caplog: pytest.L
     assert "secret SQL" in str(record.exc_info[1])
 
 
-def test_eleven_requests_of_which_ten_hang_are_all_answered_in_time() -> None:
+def test_whoever_finds_no_slot_is_told_so_in_time_and_the_one_whose_access_hung_too() -> None:
     """The numbers of the guard are its own tests' matter; here it has one slot and little patience."""
-    release = threading.Event()
+    entered, release = threading.Event(), threading.Event()
 
     class Hanging(MemoryRepository):
         def get(self, chat_id: int, *, name: str, call: Call) -> Activity:
-            release.wait(SECONDS)
-            return super().get(chat_id, name=name, call=call)
+            entered.set()
+            assert release.wait(SECONDS)
+            raise StorageTimeout
 
     guard = Guard(slots=1, limit=0.3)
     repository = GuardedRepository(Hanging(), guard)
@@ -468,13 +469,16 @@ def test_eleven_requests_of_which_ten_hang_are_all_answered_in_time() -> None:
         ready=lambda call: repository.ping(call=call),
     )
     try:
-        with serving(container=container) as served:
-            statuses = [served.client.get(url_of("a")).status_code for _ in range(2)]
+        with serving(container=container) as served, ThreadPoolExecutor(1) as thread:
+            hung = thread.submit(served.client.get, url_of("a"))
+            assert entered.wait(SECONDS)
+            busy = served.client.get(url_of("a"))
+            assert (busy.status_code, busy.json()["error"]) == (503, "StorageBusy")
             ready = served.client.get("/readyz")
-            assert statuses == [504, 503]
             assert (ready.status_code, ready.json()["error"]) == (503, "StorageBusy")
             assert served.client.get("/healthz").json() == {"status": "ok"}
             release.set()
+            assert hung.result().status_code == 504
     finally:
         release.set()
         guard.close()
