@@ -22,7 +22,7 @@ test: .venv/dev.stamp ## Run every proof once, on real services that it starts a
 bench: .venv/dev.stamp ## Run the benchmarks against their baselines (ARGS="get create stream size", BENCH_JSON=FILE)
 	$(PYTHON) scripts/services.py run $(RUN) -m benchmarks $(ARGS)
 
-services: ## Start PostgreSQL, pgbouncer and Redis on free loopback ports; see .services/env
+services: ## Start PostgreSQL, pgbouncer, Redis and Kafka on free loopback ports; see .services/env
 	@$(PYTHON) scripts/services.py start
 
 services-stop: ## Stop them and remove their data
@@ -56,8 +56,8 @@ requirements: .venv/dev.stamp ## Compile the pinned lists again, with the newest
 	.venv/bin/uv pip compile -q --upgrade --no-emit-find-links --no-header --generate-hashes --universal \
 		--python-version 3.11 requirements-dev.in -o requirements-dev.txt
 
-clean: ## Remove what was made here: .venv and caches
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+clean: ## Remove what was made here: .venv, .kafka and caches
+	rm -rf .venv .kafka .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 .venv/run.stamp: requirements.txt scripts/set_up.py
 	@$(PYTHON) scripts/set_up.py requirements.txt

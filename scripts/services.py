@@ -1,12 +1,13 @@
-"""Starts and stops what the product stores in: PostgreSQL, pgbouncer and Redis, on free loopback ports.
+"""Starts and stops what the product runs on: PostgreSQL, pgbouncer, Redis and Kafka, on free loopback ports.
 
     python3 scripts/services.py start
     python3 scripts/services.py stop
     python3 scripts/services.py run COMMAND ...    with them and their `env`; what it started it stops
 
 Everything they own is under .services/: data, logs, process ids, passwords, and `env` with KEY=value lines. Docker
-Compose where an engine answers, otherwise the system's packages. What was there before is never touched. Another
-set beside these is of the system's packages, under the folder that SERVICES_FOLDER names. Standard library only.
+Compose where an engine answers, otherwise the system's packages, and Apache Kafka's published jars, which are fetched
+once into .kafka/ and stay there. What was there before is never touched. Another set beside these is made without an
+engine, under the folder that SERVICES_FOLDER names. Standard library only.
 """
 
 from __future__ import annotations
@@ -18,21 +19,34 @@ import secrets
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fcntl import LOCK_EX, flock
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = Path(os.environ.get("SERVICES_FOLDER", ROOT / ".services"))
 STATE = FOLDER / "state.json"
 ENVIRONMENT = FOLDER / "env"
-PACKAGES = {"postgresql": "postgres", "pgbouncer": "pgbouncer", "redis-server": "redis-server"}
+PACKAGES = {
+    "postgresql": "postgres",
+    "pgbouncer": "pgbouncer",
+    "redis-server": "redis-server",
+    "default-jre-headless": "java",
+    "maven": "mvn",
+}
 """Each Debian package and the program that it brings."""
+PORTS = ("postgres", "pgbouncer", "redis", "kafka", "kafka_controller")
+KAFKA = ROOT / ".kafka"
+JARS = KAFKA / "jars"
+KAFKA_SOURCE = ROOT / "deploy" / "kafka"
+"""Says which jars Apache Kafka is made of, and their checksums."""
 USER = "activities"
 """The role and the database of the product."""
 READY_SECONDS = 45.0
@@ -47,10 +61,10 @@ def main(arguments: list[str]) -> int:
     try:
         match arguments:
             case ["start"]:
-                with exclusive():
+                with exclusive(FOLDER):
                     start()
             case ["stop"]:
-                with exclusive():
+                with exclusive(FOLDER):
                     stop()
             case ["run", _, *_]:
                 return run(arguments[1:])
@@ -65,7 +79,7 @@ def main(arguments: list[str]) -> int:
 
 def run(command: list[str]) -> int:
     """The command's exit code."""
-    with exclusive():
+    with exclusive(FOLDER):
         were_there = STATE.exists()
         start()
     given = dict(line.split("=", 1) for line in ENVIRONMENT.read_text().splitlines())
@@ -77,15 +91,15 @@ def run(command: list[str]) -> int:
                 return process.wait()
     finally:
         if not were_there:
-            with exclusive():
+            with exclusive(FOLDER):
                 stop()
 
 
 @contextmanager
-def exclusive() -> Iterator[None]:
-    """One start or stop at a time: a second one waits for the first."""
-    FOLDER.mkdir(exist_ok=True)
-    lock = os.open(FOLDER / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+def exclusive(folder: Path) -> Iterator[None]:
+    """One at a time changes what is in the folder: a second one waits for the first."""
+    folder.mkdir(exist_ok=True)
+    lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
     try:
         flock(lock, LOCK_EX)
         yield
@@ -100,6 +114,7 @@ def start() -> None:
         compose_start(state)
     else:
         install_packages()
+        fetch_kafka()
         replace_lost_ports(state)
         for service in native_services(state):
             service.start()
@@ -129,12 +144,16 @@ def read_state() -> State:
     """Ports and passwords, chosen once and kept until the services are stopped."""
     if STATE.exists():
         state: State = json.loads(STATE.read_text())
-        return state
-    state = {f"{name}_password": secrets.token_urlsafe(24) for name in ("superuser", "postgres", "redis")}
-    names = ("postgres", "pgbouncer", "redis")
+    else:
+        state = {f"{name}_password": secrets.token_urlsafe(24) for name in ("superuser", "postgres", "redis")}
+    # A set that an earlier version started lacks what came later.
+    choose_ports(state, [name for name in PORTS if f"{name}_port" not in state])
+    return state
+
+
+def choose_ports(state: State, names: Sequence[str]) -> None:
     state |= {f"{name}_port": str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
     write_secret(STATE, json.dumps(state, indent=1))
-    return state
 
 
 def free_ports(count: int) -> list[int]:
@@ -161,7 +180,8 @@ def write_environment(state: State) -> None:
         ENVIRONMENT,
         f"DATABASE_URL=postgres://{login}@127.0.0.1:{state['pgbouncer_port']}/{USER}\n"
         f"DATABASE_DIRECT_URL=postgres://{login}@127.0.0.1:{state['postgres_port']}/{USER}\n"
-        f"REDIS_URL=redis://:{state['redis_password']}@127.0.0.1:{state['redis_port']}/0\n",
+        f"REDIS_URL=redis://:{state['redis_password']}@127.0.0.1:{state['redis_port']}/0\n"
+        f"KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:{state['kafka_port']}\n",
     )
 
 
@@ -182,7 +202,7 @@ def engine_answers() -> bool:
 def compose_start(state: State) -> None:
     state["engine"] = "docker"
     write_secret(STATE, json.dumps(state, indent=1))
-    compose("up", "--detach", "--wait", "postgres", "pgbouncer", "redis", state=state)
+    compose("up", "--detach", "--wait", "postgres", "pgbouncer", "redis", "kafka", state=state)
 
 
 def compose(*arguments: str, state: State) -> None:
@@ -195,6 +215,7 @@ def compose(*arguments: str, state: State) -> None:
         "POSTGRES_PORT": state["postgres_port"],
         "PGBOUNCER_PORT": state["pgbouncer_port"],
         "REDIS_PORT": state["redis_port"],
+        "KAFKA_PORT": state["kafka_port"],
     }
     files = ["-f", "docker-compose.yml", "-f", "deploy/compose.services.yml"]
     command = ["docker", "compose", "-p", "activities-services", *files, *arguments]
@@ -221,6 +242,31 @@ def install_packages() -> None:
         raise Failure(f"installing failed: see above, or try apt-get install -y {' '.join(missing)}")
 
 
+def fetch_kafka() -> None:
+    """Apache Kafka's jars, where they are not there, or not as they should be."""
+    with exclusive(KAFKA):
+        if jars_are_right():
+            return
+        print("services: fetching Apache Kafka (45 MB)", flush=True)
+        shutil.rmtree(JARS, ignore_errors=True)
+        # A repository of its own: nothing stays in the user's, and nothing comes from it unchecked.
+        with TemporaryDirectory(dir=KAFKA) as repository:
+            options = ["--batch-mode", "--quiet", "--strict-checksums", f"-Dmaven.repo.local={repository}"]
+            goal = ["dependency:copy-dependencies", f"-DoutputDirectory={JARS}"]
+            command = [program("mvn"), *options, "--file", str(KAFKA_SOURCE / "pom.xml"), *goal]
+            fetched = subprocess.run(command, check=False, capture_output=True, text=True)
+            if fetched.returncode:
+                print(fetched.stdout)
+                raise Failure("fetching Apache Kafka failed: see above")
+        if not jars_are_right():
+            raise Failure(f"what was fetched as Apache Kafka is not what {KAFKA_SOURCE / 'jars.sha256'} says")
+
+
+def jars_are_right() -> bool:
+    command = ["sha256sum", "--check", "--strict", "--status", str(KAFKA_SOURCE / "jars.sha256")]
+    return JARS.is_dir() and not subprocess.run(command, cwd=JARS, check=False, stderr=subprocess.DEVNULL).returncode
+
+
 def find_program(name: str) -> Path | None:
     """A program on the path, where Debian keeps those of administrators, or where it keeps PostgreSQL's own."""
     newest_first = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))[::-1]
@@ -239,13 +285,14 @@ def program(name: str) -> str:
 def as_ordinary_user(command: list[str]) -> list[str]:
     """PostgreSQL and pgbouncer refuse to run as root: as PostgreSQL's own user, then.
 
-    It may pass through folders that are closed to it (a clone under /root), since its own lie below them.
+    It may pass through folders that are closed to it (a clone under /root), since what it needs lies below them.
     """
     if os.geteuid() != 0:
         return command
     drop = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--reset-env"]
-    if subprocess.run([*drop, "test", "-x", str(FOLDER)], check=False).returncode:
-        drop += ["--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override"]
+    if subprocess.run([*drop, "test", "-x", str(FOLDER), "-a", "-x", str(JARS)], check=False).returncode:
+        # The last one lets access(), which Java asks, see the capability as well.
+        drop += ["--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override", "--securebits=+no_setuid_fixup"]
     return [*drop, *command]
 
 
@@ -274,6 +321,7 @@ class Service:
     answers: Callable[[], bool]
     once_up: Callable[[], None] = lambda: None
     stop_signal: int = signal.SIGTERM
+    other_ports: tuple[int, ...] = ()
 
     @property
     def _pid_file(self) -> Path:
@@ -293,7 +341,8 @@ class Service:
                     time.sleep(0.5)
                 self._launch()
             if tries > 10 or time.monotonic() > end:
-                tail = (FOLDER / f"{self.name}.log").read_text(errors="replace").splitlines()[-5:]
+                log = (FOLDER / f"{self.name}.log").read_text(errors="replace").splitlines()
+                tail = [line for line in log if line and not line.startswith("\tat ")][-5:]
                 raise Failure(f"{self.name} does not start on port {self.port}:\n  " + "\n  ".join(tail))
             time.sleep(0.05)
         self.once_up()
@@ -344,19 +393,17 @@ def began(pid: int) -> str | None:
 
 def native_services(state: State) -> list[Service]:
     """The servers in the order in which they start."""
-    return [postgres(state), pgbouncer(state), redis(state)]
+    return [postgres(state), pgbouncer(state), redis(state), kafka(state)]
 
 
 def replace_lost_ports(state: State) -> None:
     """Chooses all ports anew when somebody took one while its service was down; the data stay."""
     services = native_services(state)
-    if all(service.running or is_free(service.port) for service in services):
+    if all(service.running or all(map(is_free, (service.port, *service.other_ports))) for service in services):
         return
     for service in reversed(services):
         service.stop()
-    for service, port in zip(services, free_ports(len(services)), strict=True):
-        state[f"{service.name}_port"] = str(port)
-    write_secret(STATE, json.dumps(state, indent=1))
+    choose_ports(state, PORTS)
 
 
 def is_free(port: int) -> bool:
@@ -365,6 +412,16 @@ def is_free(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def asked(port: int, request: bytes, size: int) -> bytes:
+    """The first `size` bytes of what a server answers; fewer when it does not."""
+    answer = b""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=3) as connection:
+        connection.sendall(request)
+        while len(answer) < size and (chunk := connection.recv(size - len(answer))):
+            answer += chunk
+    return answer
 
 
 def psql(user: str, password: str, port: str, database: str, *sql: str) -> subprocess.CompletedProcess[str]:
@@ -483,20 +540,67 @@ def redis(state: State) -> Service:
         return [program("redis-server"), str(settings)]
 
     def answers() -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", port), timeout=3) as connection:
-                connection.sendall(f"AUTH {state['redis_password']}\r\nPING\r\n".encode())
-                received = b""
-                while received.count(b"\r\n") < 2:
-                    chunk = connection.recv(1024)
-                    if not chunk:
-                        return False
-                    received += chunk
-                return received == b"+OK\r\n+PONG\r\n"
-        except OSError:
-            return False
+        well = b"+OK\r\n+PONG\r\n"
+        return asked(port, f"AUTH {state['redis_password']}\r\nPING\r\n".encode(), len(well)) == well
 
     return Service("redis", port, command, answers)
+
+
+def kafka(state: State) -> Service:
+    port, controller_port = int(state["kafka_port"]), int(state["kafka_controller_port"])
+
+    def command() -> list[str]:
+        folder = own_folder("kafka")
+        settings = folder / "server.properties"
+        # One node, so one copy of everything; topics are made by the product, with the partitions that it wants.
+        write_secret(
+            settings,
+            f"""process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller_port}
+controller.listener.names=CONTROLLER
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+log.dirs={folder / "data"}
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+# After a kill -9 the controller takes the broker back only when its last life's session has run out.
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
+""",
+        )
+        give_away(settings)
+        options = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Dlog4j2.level=WARN"]
+        # Nothing of it under /tmp.
+        options += ["-XX:-UsePerfData", f"-Djava.io.tmpdir={folder}", "-cp", f"{JARS}/*"]
+        java = [program("java"), *options]
+        if not (folder / "made").exists():
+            shutil.rmtree(folder / "data", ignore_errors=True)  # half made by a start that was interrupted
+            # A cluster's id may begin with a dash, which only `=` keeps from being an option.
+            identity = f"--cluster-id={secrets.token_urlsafe(16)}"
+            made = subprocess.run(
+                as_ordinary_user([*java, "kafka.tools.StorageTool", "format", identity, "--config", str(settings)]),
+                capture_output=True,
+                text=True,
+                check=False,
+                cwd="/",
+            )
+            if made.returncode:
+                tail = (made.stdout + made.stderr).splitlines()[-5:]
+                raise Failure("Kafka's storage cannot be made:\n  " + "\n  ".join(tail))
+            (folder / "made").touch()
+        return [*java, "kafka.Kafka", str(settings)]
+
+    def answers() -> bool:
+        # The request Metadata, version 1, for no topics; what comes after its answer's length and number is how many
+        # brokers can be used.
+        request = struct.pack(">hhihi", 3, 1, 7, -1, 0)
+        return asked(port, struct.pack(">i", len(request)) + request, 12)[4:] == struct.pack(">ii", 7, 1)
+
+    return Service("kafka", port, command, answers, other_ports=(controller_port,))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 from pytest_django.plugin import DjangoDbBlocker
 
+from tests.environment import require_services
+
 settings.register_profile(
     "project",
     derandomize=True,
@@ -27,12 +29,10 @@ settings.load_profile("project")
 @pytest.fixture(scope="session")
 def database(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """A database of this run's own, migrated; reached through pgbouncer, made and dropped round it."""
-    direct_url = os.environ.get("DATABASE_DIRECT_URL")
-    if not direct_url:
-        pytest.fail("PostgreSQL, pgbouncer and Redis are not there: run `make test`, or `make services` before pytest")
+    require_services()
     get_redis_connection("default").flushdb()  # an earlier run's database may have had chats of the same ids
     name = sql.Identifier(connection.settings_dict["NAME"])
-    with psycopg.connect(direct_url, autocommit=True) as direct:
+    with psycopg.connect(os.environ["DATABASE_DIRECT_URL"], autocommit=True) as direct:
         direct.execute(sql.SQL("CREATE DATABASE {}").format(name))
         # Tests use it from threads of their own, in transactions of their own.
         with django_db_blocker.unblock():

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import pytest
+
 SERVICES = Path(__file__).resolve().parent.parent / ".services" / "env"
 
 if SERVICES.exists():
@@ -13,3 +15,17 @@ os.environ["DJANGO_SECRET_KEY"] = "a-key-for-tests-only-0123456789abcdefghijklmn
 os.environ["ACTIVITIES_SERVICE_TOKENS"] = (
     "interface:service-secret-0123456789abcdefghij,watcher:reading-secret-0123456789abcdefghij:read"
 )
+
+NEEDED = {
+    "PostgreSQL": "DATABASE_DIRECT_URL",
+    "pgbouncer": "DATABASE_URL",
+    "Redis": "REDIS_URL",
+    "Kafka": "KAFKA_BOOTSTRAP_SERVERS",
+}
+
+
+def require_services() -> None:
+    """A service that is missing fails the run: nothing is skipped."""
+    missing = [service for service, variable in NEEDED.items() if not os.environ.get(variable)]
+    if missing:
+        pytest.fail(f"missing: {', '.join(missing)}; run `make test`, or `make services` before pytest")

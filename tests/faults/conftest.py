@@ -33,7 +33,7 @@ def all_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]
 
 @pytest.fixture
 def services(all_services: Services) -> Iterator[Services]:
-    """PostgreSQL, pgbouncer and Redis, migrated or not; mended afterwards."""
+    """PostgreSQL, pgbouncer, Redis and Kafka, migrated or not; mended afterwards."""
     yield all_services
     all_services.mend()
 

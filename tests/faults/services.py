@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-NAMES = ("postgres", "pgbouncer", "redis")
+NAMES = ("postgres", "pgbouncer", "redis", "kafka")
 SECONDS = 30.0  # what a test waits at most for anything
 ANSWER_SECONDS = 4.0
 """Within this a caller has its answer. Its limit is 2 s; the rest is for a machine that does other things as well."""
@@ -30,11 +30,15 @@ def eventually(condition: Callable[[], bool], *, seconds: float = SECONDS) -> No
 
 
 class Services:
-    """PostgreSQL, pgbouncer and Redis under a folder."""
+    """PostgreSQL, pgbouncer, Redis and Kafka under a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.start()
+        try:
+            self.start()
+        except subprocess.CalledProcessError:
+            self.stop()
+            raise
         self.environment = dict(line.split("=", 1) for line in (folder / "env").read_text().splitlines())
         state = json.loads((folder / "state.json").read_text())
         self.ports = {name: int(state[f"{name}_port"]) for name in NAMES}

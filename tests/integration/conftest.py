@@ -13,21 +13,21 @@ import pytest
 from django.db import connection
 from psycopg import sql
 
+from tests.environment import require_services
+
 _numbers = count(1)
 
 
 @contextmanager
 def empty_database() -> Iterator[dict[str, str]]:
     """The environment of a process of the product on a database with nothing in it."""
-    direct_url = os.environ.get("DATABASE_DIRECT_URL")
-    if not direct_url:
-        pytest.fail("PostgreSQL, pgbouncer and Redis are not there: run `make test`, or `make services` before pytest")
+    require_services()
     name = f"activities_test_{os.getpid()}_{next(_numbers)}"
     urls = {
         variable: urlsplit(os.environ[variable])._replace(path=f"/{name}").geturl()
         for variable in ("DATABASE_URL", "DATABASE_DIRECT_URL")
     }
-    with psycopg.connect(direct_url, autocommit=True) as direct:
+    with psycopg.connect(os.environ["DATABASE_DIRECT_URL"], autocommit=True) as direct:
         direct.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         try:
             yield {

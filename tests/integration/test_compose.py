@@ -23,8 +23,8 @@ SECRETS = ("POSTGRES_PASSWORD", "REDIS_PASSWORD", "DJANGO_SECRET_KEY")
 
 
 def test_all_of_it_is_there() -> None:
-    assert set(SERVICES) >= {"postgres", "pgbouncer", "redis", "migrate", "grpc", "web"}
-    assert set(OURS) == {"migrate", "grpc", "web"}
+    assert set(SERVICES) >= {"postgres", "pgbouncer", "redis", "kafka"}
+    assert set(OURS) == {"migrate", "topics", "grpc", "web"}
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -39,12 +39,14 @@ def test_the_stores_are_ready_and_migrated_before_anything_serves(name: str) -> 
     before = OURS[name]["depends_on"]
     if name == "migrate":
         assert before == {"pgbouncer": {"condition": "service_healthy"}}
+    elif name == "topics":
+        assert before == {"kafka": {"condition": "service_healthy"}}
     else:
         assert before["migrate"] == {"condition": "service_completed_successfully"}
         assert before["redis"] == {"condition": "service_healthy"}
 
 
-@pytest.mark.parametrize("name", set(SERVICES) - {"migrate"})
+@pytest.mark.parametrize("name", set(SERVICES) - {"migrate", "topics"})
 def test_everything_that_stays_has_a_health_check(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"]
 
@@ -52,7 +54,7 @@ def test_everything_that_stays_has_a_health_check(name: str) -> None:
 def test_nothing_but_loopback_is_published() -> None:
     overlay = yaml.safe_load(OVERLAY.read_text())["services"]
     published = [port for each in (SERVICES, overlay) for service in each.values() for port in service.get("ports", [])]
-    assert len(published) == 5
+    assert len(published) == 6
     assert all(re.match(r"127\.0\.0\.1:", port) for port in published)
 
 
@@ -65,18 +67,41 @@ def test_no_secret_has_a_default() -> None:
 
 
 def test_data_are_in_named_volumes_and_written_to_disk() -> None:
-    for name in ("postgres", "redis"):
+    for name in ("postgres", "redis", "kafka"):
         (volume,) = SERVICES[name]["volumes"]
         assert volume.split(":")[0] in COMPOSE["volumes"]
     assert "fsync=off" not in FILE.read_text().replace(" ", "")
     assert "synchronous_commit" not in " ".join(SERVICES["postgres"]["command"])
 
 
+def test_kafka_is_the_same_with_an_engine_and_without() -> None:
+    kafka = SERVICES["kafka"]
+    _, version = kafka["image"].split(":")
+    source = ROOT / "deploy" / "kafka"
+    assert f"<version>{version}</version>" in (source / "pom.xml").read_text()
+    assert f"kafka_2.13-{version}.jar\n" in (source / "jars.sha256").read_text()
+    assert kafka["environment"]["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
+    assert kafka["environment"]["KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS"] == "0"
+
+
+def test_kafka_is_kept_where_the_volume_is_and_tells_each_side_an_address_that_it_reaches() -> None:
+    inside, outside = SERVICES["kafka"], yaml.safe_load(OVERLAY.read_text())["services"]["kafka"]
+    assert inside["environment"]["KAFKA_LOG_DIRS"] == inside["volumes"][0].split(":")[1]
+    for service in OURS.values():
+        servers = service["environment"]["KAFKA_BOOTSTRAP_SERVERS"]
+        assert inside["environment"]["KAFKA_ADVERTISED_LISTENERS"] == f"INSIDE://{servers}"
+    (port,) = outside["ports"]
+    published, listening = port.rsplit(":", 1)
+    environment = {**inside["environment"], **outside["environment"]}
+    assert f"INSIDE://kafka:9092,OUTSIDE://{published}" == environment["KAFKA_ADVERTISED_LISTENERS"]
+    assert environment["KAFKA_LISTENERS"].endswith(f",INSIDE://:9092,OUTSIDE://:{listening}")
+
+
 def test_compose_itself_reads_it() -> None:
     """Where there is a client; an engine is not asked."""
     if not shutil.which("docker") or subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
         return
-    ports = {"POSTGRES_PORT": "1", "PGBOUNCER_PORT": "2", "REDIS_PORT": "3"}
+    ports = {"POSTGRES_PORT": "1", "PGBOUNCER_PORT": "2", "REDIS_PORT": "3", "KAFKA_PORT": "4"}
     for files in ([FILE], [FILE, OVERLAY]):
         given = [word for file in files for word in ("-f", str(file))]
         read = subprocess.run(
