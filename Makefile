@@ -5,7 +5,7 @@ RUN := .venv/bin/python
 LOCAL := ACTIVITIES_BACKEND=memory
 
 .DEFAULT_GOAL := help
-.PHONY: help run chat test bench services services-stop lint format proto openapi messages requirements clean
+.PHONY: help run chat test test-long bench services services-stop lint format proto openapi messages requirements clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -18,6 +18,9 @@ chat: .venv/run.stamp ## Type the bot's commands in this terminal, in memory
 
 test: .venv/dev.stamp ## Run every proof once, on real services that it starts and stops
 	$(PYTHON) scripts/services.py run $(RUN) -m pytest $(ARGS)
+
+test-long: .venv/dev.stamp ## The same proofs at full count: kill loops, soaks, bursts
+	TEST_LONG=1 $(PYTHON) scripts/services.py run $(RUN) -m pytest $(ARGS)
 
 bench: .venv/dev.stamp ## Run the benchmarks against their baselines (ARGS="get create stream size", BENCH_JSON=FILE)
 	$(PYTHON) scripts/services.py run $(RUN) -m benchmarks $(ARGS)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from typing import TYPE_CHECKING
 
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 
 from activities.access import Access
 from activities.ports import Activities, Call, Chats, Repository
@@ -17,6 +17,9 @@ from activities.repositories.memory import MemoryRepository
 from activities.service import ActivityService, ChatService
 from activities.streams import StreamSlots
 from activities.tls import ClientTls, client_tls
+
+if TYPE_CHECKING:
+    from redis import ConnectionPool
 
 
 @dataclass(frozen=True)
@@ -36,17 +39,16 @@ class Container:
 @cache
 def container() -> Container:
     """The parts of this process, chosen by its settings."""
-    if settings.ACTIVITIES_BACKEND == "grpc":
-        return on_service(
+    if settings.ACTIVITIES_BACKEND in ("grpc", "kafka"):
+        data = on_service(
             target=settings.ACTIVITIES_GRPC_TARGET, token=settings.ACTIVITIES_GRPC_TOKEN, tls=client_tls()
         )
+        if settings.ACTIVITIES_BACKEND == "grpc":
+            return data
+        return on_queue(servers=settings.KAFKA_BOOTSTRAP_SERVERS, connections=outcome_connections, data=data)
     if settings.ACTIVITIES_BACKEND == "memory":
         return on_repository(MemoryRepository(max_activities=settings.ACTIVITIES_MAX_PER_CHAT))
-    if settings.ACTIVITIES_BACKEND == "postgres":
-        return on_repository(durable_repository())
-    raise ImproperlyConfigured(
-        f"ACTIVITIES_BACKEND: this release cannot do {settings.ACTIVITIES_BACKEND}; it is one of postgres, memory, grpc"
-    )
+    return on_repository(durable_repository())
 
 
 def utc_now() -> datetime:
@@ -101,6 +103,39 @@ def on_service(*, target: str, token: str, tls: ClientTls | None = None) -> Cont
         ready=remote.ready,
         close=remote.close,
     )
+
+
+def on_queue(*, servers: str, connections: Callable[[], ConnectionPool], data: Container) -> Container:
+    """The parts of an interface service that writes through Kafka and does everything else on the service `data`.
+
+    The outcomes come over Redis, to which `connections` lead.
+    """
+    from kafka_worker.client import CommandProducer, QueuedActivities
+    from kafka_worker.outcomes import Listener
+
+    limit = settings.ACTIVITIES_STORAGE_SECONDS
+    producer, listener = CommandProducer(servers, limit=limit), Listener(connections)
+
+    def ready(call: Call) -> None:
+        data.ready(call)
+        producer.ready(min(call.asked_at + limit, call.deadline))
+
+    def close() -> None:
+        producer.close()
+        listener.close()
+        data.close()
+
+    activities = QueuedActivities(reads=data.activities, producer=producer, listener=listener, limit=limit)
+    return replace(data, activities=activities, ready=ready, close=close)
+
+
+def outcome_connections() -> ConnectionPool:
+    """Connections to the Redis through which outcomes are told."""
+    from redis import ConnectionPool
+
+    from activities.repositories.timed_redis import TimedConnection
+
+    return ConnectionPool.from_url(settings.REDIS_URL, connection_class=TimedConnection, socket_connect_timeout=0.5)
 
 
 def access() -> Access:

@@ -728,3 +728,8 @@ def _canonical(value: date | Decimal) -> str:
 Command = Create | Update | Delete
 Outcome = Activity | ActivitiesError | None
 """A command's end: the activity as it is now, None after a delete, or why nothing happened."""
+
+
+def is_final(outcome: Outcome) -> bool:
+    """Whether the same request would get the same answer for good reasons, so that its id is used up."""
+    return not isinstance(outcome, ActivitiesError) or isinstance(outcome, ActivityExists | ActivityNotFound)

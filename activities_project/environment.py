@@ -91,10 +91,36 @@ def words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
+def address(text: str) -> str:
+    """Reads one HOST:PORT, or nothing."""
+    if text:
+        host_and_port(text)
+    return text
+
+
 def servers(text: str) -> str:
     """Reads HOST:PORT addresses separated by commas."""
-    for address in words(text):
-        host_and_port(address)
+    for each in words(text):
+        host_and_port(each)
+    return text
+
+
+def required(read: Callable[[str], T]) -> Callable[[str], T]:
+    """Reads what must be there."""
+
+    def read_something(text: str) -> T:
+        if not text:
+            raise ValueError(text)
+        return read(text)
+
+    return read_something
+
+
+def redis_url(text: str) -> str:
+    """Reads the URL of a Redis."""
+    parts = urlsplit(text)
+    if text and (parts.scheme not in ("redis", "rediss") or not parts.hostname):
+        raise ValueError(text)
     return text
 
 
@@ -122,14 +148,11 @@ def durable_database(url: str) -> dict[str, object]:
 
 def redis_cache(url: str) -> dict[str, object]:
     """Django's settings of the cache in Redis, from its URL. An exchange that takes longer costs more than it saves."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("redis", "rediss") or not parts.hostname:
-        raise ValueError(url)
     from activities.repositories.timed_redis import TimedConnection  # only where there is a Redis
 
     return {
         "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": url,
+        "LOCATION": required(redis_url)(url),
         "OPTIONS": {
             "SOCKET_CONNECT_TIMEOUT": 0.025,
             "SOCKET_TIMEOUT": 0.025,

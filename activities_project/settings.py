@@ -8,6 +8,7 @@ from environs import Env
 
 from activities.access import ServiceToken
 from activities_project.environment import (
+    address,
     checked,
     durable_database,
     file,
@@ -16,6 +17,8 @@ from activities_project.environment import (
     one_of,
     read_file,
     redis_cache,
+    redis_url,
+    required,
     servers,
     whole,
     words,
@@ -74,11 +77,26 @@ ACTIVITIES_GRPC_REFLECTION = checked(
     default="auto",
     expected="expected auto (on when listening on loopback), on or off",
 )
+WRITES_ARE_QUEUED = ACTIVITIES_BACKEND == "kafka" and not ISSUES_TOKEN
 KAFKA_BOOTSTRAP_SERVERS = checked(
-    env, "KAFKA_BOOTSTRAP_SERVERS", servers, default="", expected="expected HOST:PORT, separated by commas"
+    env,
+    "KAFKA_BOOTSTRAP_SERVERS",
+    required(servers) if WRITES_ARE_QUEUED else servers,
+    default="",
+    expected="expected HOST:PORT, separated by commas, like 127.0.0.1:9092",
 )
 KAFKA_REPLICATION_FACTOR = checked(
     env, "KAFKA_REPLICATION_FACTOR", whole(1, 100), default="1", expected="expected a number from 1 to 100 like 1"
+)
+REDIS_URL = checked(
+    env,
+    "REDIS_URL",
+    required(redis_url) if WRITES_ARE_QUEUED else redis_url,
+    default="",
+    expected="expected redis://:PASSWORD@HOST:PORT/0",
+)
+METRICS_ADDRESS = checked(
+    env, "METRICS_ADDRESS", address, default="", expected="expected HOST:PORT like 127.0.0.1:9100"
 )
 
 # -------------------------------------------------------------------------------------------- TLS
@@ -269,6 +287,8 @@ LOGGING = {
         "django.security.DisallowedHost": {"filters": ["callers_fault"]},
         "grpc._common": {"filters": ["unreadable"]},
         "kafka": {"level": "WARNING"},  # below that it tells of each connection
+        # A broker that is away is told once by whoever needs it, not with each try.
+        **{f"kafka.{part}": {"level": "CRITICAL"} for part in ("net", "cluster", "producer")},
         "uvicorn": {"level": "ERROR"},  # its warnings are of what callers send wrong, and of websockets, which we lack
     },
 }

@@ -18,6 +18,7 @@ from activities.domain import (
     RequestIdReused,
     TooManyActivities,
     Update,
+    is_final,
     name_key,
 )
 
@@ -64,7 +65,7 @@ def apply_once(command: Command, state: State, *, max_activities: int) -> Outcom
         if record is not None:
             return record.answer if record.fingerprint == command.fingerprint else RequestIdReused()
     outcome = _outcome(command, state, max_activities)
-    keeps = command.request_id if _is_final(outcome) and command.request_id else command.delivery_id
+    keeps = command.request_id if is_final(outcome) and command.request_id else command.delivery_id
     if keeps is None:
         return outcome
     record = Record(command.fingerprint, outcome)
@@ -98,8 +99,3 @@ def _effect(command: Command, state: State, max_activities: int) -> Activity | N
         return changed
     state.drop(chat_id, activity.key)
     return None
-
-
-def _is_final(outcome: Outcome) -> bool:
-    """Whether the same request would get the same answer for good reasons, so that its id is used up."""
-    return not isinstance(outcome, ActivitiesError) or isinstance(outcome, ActivityExists | ActivityNotFound)

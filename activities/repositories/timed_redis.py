@@ -11,12 +11,13 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from redis import ConnectionPool
 from redis.connection import Connection
+from redis.exceptions import ResponseError
 
 SHORTEST_SECONDS = 0.002
 """What any wait may take even when the time is over: that this process was slow is not Redis's fault."""
@@ -99,6 +100,22 @@ class Session:
         answer = self._connection.read_response()
         self.is_fresh = False
         return answer
+
+    def ask_all(self, commands: Sequence[tuple[str | bytes | int, ...]]) -> list[Any]:
+        """The answers to commands that are sent together; raises as `ask` does, when all have been read."""
+        self._connection.send_packed_command(self._connection.pack_commands(commands))
+        answers = [self._answer() for _ in commands]
+        self.is_fresh = False
+        for answer in answers:
+            if isinstance(answer, ResponseError):
+                raise answer
+        return answers
+
+    def _answer(self) -> Any:
+        try:
+            return self._connection.read_response()
+        except ResponseError as refused:
+            return refused
 
     def close(self) -> None:
         self._connection.disconnect()

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 from activities.domain import (
     Activity,
     ActivityChanges,
+    OutcomePending,
     StorageBusy,
     StorageTimeout,
     StorageUnavailable,
@@ -22,7 +23,7 @@ from tests.faults.services import SECONDS
 
 T = TypeVar("T")
 
-ALLOWED = (StorageUnavailable, StorageTimeout, StorageBusy)
+ALLOWED = (StorageUnavailable, StorageTimeout, StorageBusy, OutcomePending)
 """What a caller may be told instead of its answer while a server is away."""
 
 
@@ -93,6 +94,10 @@ class Load:
         if self.wrong:
             raise self.wrong[0]
         return sum(each.answered for each in self.callers)
+
+    def have(self, count: int) -> bool:
+        """Whether the callers have so many answers by now."""
+        return self.answers() >= count
 
     @property
     def refusals(self) -> int:

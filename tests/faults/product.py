@@ -18,23 +18,21 @@ PATIENCE = 20.0
 """What a client of these tests waits at most, in seconds: longer than the product's own limit, which is to be seen."""
 
 
-class Product:
-    """A data service; `activities` and `chats` are what a client in another process has of it."""
+class Process:
+    """One of the product's commands that stay, once it has said that it is up."""
 
-    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(self, environment: Mapping[str, str], log: Path, *command: str, up: str) -> None:
         self._log = log
         with log.open("wb") as errors, log.with_suffix(".out").open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "manage.py", "grpcserver", "--address", "127.0.0.1:0"],
+                [sys.executable, "manage.py", *command],
                 cwd=ROOT,
                 env={**os.environ, **environment},
                 stdout=output,
                 stderr=errors,
             )
-        eventually(lambda: self._port() is not None or self._process.poll() is not None)
-        assert self._port() is not None, log.read_text()
-        self._remote = Remote(target=f"127.0.0.1:{self._port()}", token=TOKEN, limit=PATIENCE)
-        self.activities, self.chats = self._remote.activities, self._remote.chats
+        eventually(lambda: self.said(up) is not None or self._process.poll() is not None)
+        assert self.said(up) is not None, log.read_text()
 
     def log_since(self, position: int) -> list[str]:
         """The lines that it has logged after so many."""
@@ -46,7 +44,6 @@ class Product:
 
     def stop(self) -> int:
         """Its exit code."""
-        self._remote.close()
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(timeout=20)
 
@@ -55,9 +52,32 @@ class Product:
         self._process.kill()
         self._process.wait()
 
-    def _port(self) -> str | None:
-        found = re.search(r"gRPC \S+:(\d+)", self._log.with_suffix(".out").read_text())
-        return found and found[1]
+    def said(self, pattern: str) -> re.Match[str] | None:
+        return re.search(pattern, self._log.with_suffix(".out").read_text())
+
+
+class Product(Process):
+    """A data service; `activities` and `chats` are what a client in another process has of it."""
+
+    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+        port = r"gRPC \S+:(\d+)"
+        super().__init__(environment, log, "grpcserver", "--address", "127.0.0.1:0", up=port)
+        said = self.said(port)
+        assert said is not None
+        self.target = f"127.0.0.1:{said[1]}"
+        self._remote = Remote(target=self.target, token=TOKEN, limit=PATIENCE)
+        self.activities, self.chats = self._remote.activities, self._remote.chats
+
+    def stop(self) -> int:
+        self._remote.close()
+        return super().stop()
+
+
+class ConsumerProcess(Process):
+    """The data service's consumer."""
+
+    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+        super().__init__(environment, log, "consume_commands", up="consuming commands")
 
 
 def manage(environment: Mapping[str, str], *arguments: str) -> None:

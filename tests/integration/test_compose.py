@@ -24,7 +24,7 @@ SECRETS = ("POSTGRES_PASSWORD", "REDIS_PASSWORD", "DJANGO_SECRET_KEY")
 
 def test_all_of_it_is_there() -> None:
     assert set(SERVICES) >= {"postgres", "pgbouncer", "redis", "kafka"}
-    assert set(OURS) == {"migrate", "topics", "grpc", "web"}
+    assert set(OURS) == {"migrate", "topics", "consumer", "grpc", "web"}
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -37,6 +37,8 @@ def started(**settings: str) -> subprocess.CompletedProcess[str]:
         ("ACTIVITIES_BACKEND", "mysql", "expected postgres, memory, grpc or kafka"),
         ("ACTIVITIES_STORAGE_SLOTS", "many", "expected a number from 1 to 1000 like 10"),
         ("ACTIVITIES_STORAGE_SECONDS", "nan", "expected seconds from 0.01 to 60 like 2"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "one:9092, two", "expected HOST:PORT, separated by commas"),
+        ("KAFKA_REPLICATION_FACTOR", "0", "expected a number from 1 to 100 like 1"),
         ("ACTIVITIES_SERVICE_TOKENS", "bot:not-to-be-shown", "expected name:secret"),
     ],
 )
