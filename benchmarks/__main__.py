@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import create, get, size, stream
+from benchmarks import consume, create, get, roundtrip, size, stream
 from benchmarks.harness import Row, table, write_json
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
@@ -18,6 +18,8 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "create": create.run,
     "stream": stream.run,
     "size": size.run,
+    "consume": consume.run,
+    "roundtrip": roundtrip.run,
 }
 
 
@@ -26,8 +28,8 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"benchmarks: no {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
         return 2
-    if "DATABASE_DIRECT_URL" not in os.environ:
-        print("benchmarks: PostgreSQL, pgbouncer and Redis are not there: use make bench", file=sys.stderr)
+    if "KAFKA_BOOTSTRAP_SERVERS" not in os.environ:
+        print("benchmarks: PostgreSQL, pgbouncer, Redis and Kafka are not there: use make bench", file=sys.stderr)
         return 2
     rows = [row for name in names or BENCHMARKS for row in BENCHMARKS[name]()]
     print(table(rows))

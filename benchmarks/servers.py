@@ -39,6 +39,7 @@ class Database:
     per_chat: int
     url: str = field(repr=False)
     """Through pgbouncer."""
+    direct_url: str = field(repr=False)
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -62,25 +63,37 @@ def database(*, chats: int, per_chat: int) -> Iterator[Database]:
     """
     name = f"activities_bench_{os.getpid()}_{chats}x{per_chat}"
     direct = os.environ["DATABASE_DIRECT_URL"]
-    made = Database(chats, per_chat, _with_name(os.environ["DATABASE_URL"], name))
+    made = Database(chats, per_chat, _with_name(os.environ["DATABASE_URL"], name), _with_name(direct, name))
     with psycopg.connect(direct, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         try:
             migrate = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
             subprocess.run(migrate, cwd=ROOT, env=made.environment, check=True)
-            with psycopg.connect(_with_name(direct, name), autocommit=True) as inside:
+            with psycopg.connect(made.direct_url, autocommit=True) as inside:
                 inside.execute("INSERT INTO activities_chat (chat_id) SELECT generate_series(1, %s)", [chats])
-                inside.execute(_FILL, [per_chat, chats])
-                inside.execute("VACUUM ANALYZE")
+            fill(made)
             yield made
         finally:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
+def fill(database: Database) -> None:
+    """Makes the database as if it were new."""
+    with psycopg.connect(database.direct_url, autocommit=True) as inside:
+        inside.execute("TRUNCATE activities_activity, activities_handledrequest")
+        inside.execute(_FILL, [database.per_chat, database.chats])
+        inside.execute("VACUUM ANALYZE")
+
+
 def empty_cache() -> None:
     """Forgets what earlier rounds left in the benchmarks' Redis."""
-    with Redis.from_url(_with_name(os.environ["REDIS_URL"], str(REDIS_DATABASE))) as redis:
+    with own_redis() as redis:
         redis.flushdb()
+
+
+def own_redis() -> Redis:
+    """The benchmarks' own part of Redis."""
+    return Redis.from_url(_with_name(os.environ["REDIS_URL"], str(REDIS_DATABASE)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +116,20 @@ def baseline(name: str, database: Database) -> Iterator[Server]:
     """A program under `baselines/`, which prints its address."""
     with _started(["-m", f"benchmarks.baselines.{name}"], database.environment) as server:
         yield server
+
+
+@contextmanager
+def our_consumer(database: Database) -> Iterator[None]:
+    """`manage.py consume_commands`, one process, as it is run in production."""
+    with _started(["manage.py", "consume_commands"], database.environment):
+        yield
+
+
+@contextmanager
+def bare_consumer(program: str, database: Database, *arguments: str) -> Iterator[None]:
+    """A program under `baselines/` that prints a line before it consumes."""
+    with _started(["-m", f"benchmarks.baselines.{program}", *arguments], database.environment):
+        yield
 
 
 def chat_token(chat_id: int) -> str:

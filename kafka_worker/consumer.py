@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -79,6 +80,7 @@ class Consumer:
         self._most = BATCH
         self._failures = 0
         self._silent = False
+        self._done: dict[TopicPartition, OffsetAndMetadata] = {}
         self._refused: deque[bool] = deque(maxlen=REFUSED_OF)
 
     def stalled_for(self) -> float:
@@ -94,6 +96,8 @@ class Consumer:
             while not stopping.is_set():
                 self._turn(consumer, stopping)
         finally:
+            with suppress(KafkaError):
+                consumer.commit({each: self._done[each] for each in consumer.assignment() & self._done.keys()}, 2000)
             consumer.close(timeout_ms=5000)
 
     def _connect(self, stopping: threading.Event) -> KafkaConsumer | None:
@@ -113,6 +117,9 @@ class Consumer:
                     metadata_max_age_ms=10_000,
                     reconnect_backoff_max_ms=1_000,
                     bootstrap_timeout_ms=2_000,
+                    # kafka-python may begin to wait for a partition that has just been read, and has no eye for the
+                    # others meanwhile: that is how long a command may lie there.
+                    fetch_max_wait_ms=50,
                 )
             except KafkaError as error:
                 logger.warning("no broker at %s (%s); trying on", self._servers, error)
@@ -142,11 +149,11 @@ class Consumer:
             partition: OffsetAndMetadata(records[-1].offset + 1, "", records[-1].leader_epoch)
             for partition, records in polled.items()
         }
+        self._done |= offsets
         try:
-            consumer.commit(offsets, timeout_ms=2000)
+            consumer.commit_async(offsets, callback=_committed)
         except KafkaError as error:
-            # A partition goes to another consumer, or the broker is away: these records will be delivered again.
-            logger.info("offsets are not committed (%s)", error)
+            _committed(offsets, error)
 
     def _finish(self, records: Sequence[Any]) -> bool:
         """Does all that these records ask for; False when the store cannot be used now."""
@@ -242,3 +249,9 @@ class Consumer:
             DEAD.labels(position.topic).inc()
             logger.warning("put aside %s/%s/%s: %s", position.topic, position.partition, position.offset, reason)
         return True
+
+
+def _committed(_offsets: object, answer: object) -> None:
+    # A partition went to another consumer, or the broker is away: what is not committed is delivered again.
+    if isinstance(answer, Exception):
+        logger.info("offsets are not committed (%s)", answer)

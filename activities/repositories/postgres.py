@@ -34,6 +34,8 @@ from activities.ports import RECORD_LIFETIME, Call
 from activities.repositories.commands import Record, apply_once
 from activities.repositories.database import Database, Row, Statement, Transaction
 
+DROP_EVERY = 100
+"""After how many new records old ones are looked for."""
 _COLUMNS = "name, begin_date, end_date, times_per_day, quantity_per_time"
 
 
@@ -43,6 +45,7 @@ class PostgresRepository:
     def __init__(self, *, max_activities: int = 10_000, database: Database | None = None) -> None:
         self._max_activities = max_activities
         self._database = database or Database()
+        self._remembered = 0
 
     def apply(self, commands: Sequence[Command], *, now: datetime, call: Call) -> Sequence[Outcome]:
         if len(commands) == 1 and commands[0].request_id is commands[0].delivery_id is None:
@@ -50,7 +53,7 @@ class PostgresRepository:
         with self._database.transaction(call, writes=True) as transaction:
             state = _State(commands, transaction, now)
             outcomes = [apply_once(command, state, max_activities=self._max_activities) for command in commands]
-            transaction.ask(*state.changes(), last=True)
+            transaction.ask(*state.changes(), *self._drop_old_records(state.remembered, now), last=True)
             return outcomes
 
     def get(self, chat_id: int, *, name: str, call: Call) -> Activity:
@@ -108,6 +111,19 @@ class PostgresRepository:
             if isinstance(error, _OUTCOMES):
                 return error
             raise
+
+    def _drop_old_records(self, remembered: int, now: datetime) -> list[Statement]:
+        """Now and then, two for each new one: so there are soon none but those that still count."""
+        self._remembered += remembered  # that others add theirs at the same time does not matter
+        if self._remembered < DROP_EVERY:
+            return []
+        most, self._remembered = 2 * self._remembered, 0
+        text = """
+            DELETE FROM activities_handledrequest WHERE (chat_id, request_id) IN (
+                SELECT chat_id, request_id FROM activities_handledrequest
+                WHERE handled_at <= %s ORDER BY handled_at LIMIT %s FOR UPDATE SKIP LOCKED
+            )"""
+        return [(text, [now - RECORD_LIFETIME, most])]
 
     def _effect(self, command: Command) -> list[Statement]:
         """The command as statements: the effect when its rules allow it, and what tells why when they do not."""
@@ -259,8 +275,13 @@ class _State:
             create = f"INSERT INTO activities_activity (chat_id, key, {_COLUMNS}) SELECT * FROM {_ACTIVITIES}"
             statements += [(chats, [sorted({chat_id for (chat_id, _), _ in new})]), (create, [_as_json(new)])]
         if self._new_records:
-            statements += [self._remember_all(), self._drop_old_records()]
+            statements.append(self._remember_all())
         return statements
+
+    @property
+    def remembered(self) -> int:
+        """How many records are new."""
+        return len(self._new_records)
 
     def _remember_all(self) -> Statement:
         rows = [
@@ -273,15 +294,6 @@ class _State:
             ON CONFLICT (chat_id, request_id) DO UPDATE
             SET fingerprint = EXCLUDED.fingerprint, outcome = EXCLUDED.outcome, handled_at = EXCLUDED.handled_at"""
         return text, [self._now, *_columns(rows, 4)]
-
-    def _drop_old_records(self) -> Statement:
-        """Two for each new one, so that there are soon none but those that still count."""
-        text = """
-            DELETE FROM activities_handledrequest WHERE (chat_id, request_id) IN (
-                SELECT chat_id, request_id FROM activities_handledrequest
-                WHERE handled_at <= %s ORDER BY handled_at LIMIT %s FOR UPDATE SKIP LOCKED
-            )"""
-        return text, [self._now - RECORD_LIFETIME, 2 * len(self._new_records)]
 
 
 _ACTIVITIES = """jsonb_to_recordset(%s) AS new (

@@ -12,7 +12,7 @@ import pytest
 
 from activities.domain import Activity, ActivityExists, Create, Delete, Outcome, TooManyActivities
 from activities.ports import RECORD_LIFETIME, Call
-from activities.repositories.postgres import PostgresRepository
+from activities.repositories.postgres import DROP_EVERY, PostgresRepository
 from tests.examples import NOON, activity
 
 MOST = 5
@@ -95,10 +95,9 @@ def test_records_that_no_longer_count_are_dropped_as_new_ones_come(
 ) -> None:
     first = NOON - timedelta(days=365)  # before those of other tests
     for day in (0, 1):
-        for number in range(10):
-            command = Delete(chat_id=chat_id, name=f"none {number}", request_id=uuid4())
-            store.apply([command], now=first + timedelta(days=day), call=soon())
+        commands = [Delete(chat_id=chat_id, name="none", request_id=uuid4()) for _ in range(DROP_EVERY)]
+        store.apply(commands, now=first + timedelta(days=day), call=soon())
     ages = direct.execute(
         "SELECT handled_at, count(*) FROM activities_handledrequest WHERE chat_id = %s GROUP BY 1", [chat_id]
     )
-    assert ages.fetchall() == [(first + timedelta(days=1), 10)]
+    assert ages.fetchall() == [(first + timedelta(days=1), DROP_EVERY)]
