@@ -77,17 +77,12 @@ def durable_repository() -> Repository:
     from activities.repositories.database import Database
     from activities.repositories.postgres import PostgresRepository
 
+    slots = settings.ACTIVITIES_STORAGE_SLOTS
     longest_read = settings.ACTIVITIES_STORAGE_SECONDS + 1  # the second within which every store ends
-    return CachedRepository(
-        PostgresRepository(
-            max_activities=settings.ACTIVITIES_MAX_PER_CHAT, database=Database(most=settings.ACTIVITIES_STORAGE_SLOTS)
-        ),
-        Cache(
-            lambda: get_redis_connection().connection_pool,
-            most=settings.ACTIVITIES_STORAGE_SLOTS,
-            longest_read=longest_read,
-        ),
-    )
+    in_front = Cache(lambda: get_redis_connection().connection_pool, most=slots, longest_read=longest_read)
+    in_front.connect()
+    behind = PostgresRepository(max_activities=settings.ACTIVITIES_MAX_PER_CHAT, database=Database(most=slots))
+    return CachedRepository(behind, in_front)
 
 
 def on_service(*, target: str, token: str, tls: ClientTls | None = None) -> Container:

@@ -35,6 +35,8 @@ BATCH = 500
 """How many records are taken at once."""
 POLL_SECONDS = 0.2
 """How long the consumer waits for records before it looks whether it is to stop."""
+SESSION_SECONDS = 6.0
+"""After so much silence a member's partitions go to the others; brokers allow no less by default."""
 LONGEST_PAUSE = 1.0
 """Between tries while the store cannot be used."""
 REFUSED_SHARE, REFUSED_OF = 0.9, 100
@@ -89,16 +91,21 @@ class Consumer:
 
     def run(self, stopping: threading.Event) -> None:
         """Consumes until told to stop; the batch in hand is finished first. Raises `TooManyRefused`."""
-        consumer = self._connect(stopping)
-        if consumer is None:
-            return
-        try:
-            while not stopping.is_set():
-                self._turn(consumer, stopping)
-        finally:
-            with suppress(KafkaError):
-                consumer.commit({each: self._done[each] for each in consumer.assignment() & self._done.keys()}, 2000)
-            consumer.close(timeout_ms=5000)
+        while consumer := self._connect(stopping):
+            try:
+                while not stopping.is_set():
+                    self._turn(consumer, stopping)
+                self._commit_all(consumer)
+            except TooManyRefused:
+                raise
+            except KafkaError as error:
+                logger.warning("joining the consumer group anew (%s)", error)
+            except Exception:
+                logger.exception("joining the consumer group anew")
+            finally:
+                with suppress(KafkaError):
+                    consumer.close(timeout_ms=5000)
+            stopping.wait(LONGEST_PAUSE)
 
     def _connect(self, stopping: threading.Event) -> KafkaConsumer | None:
         """A member of the group, as soon as a broker is there."""
@@ -111,7 +118,7 @@ class Consumer:
                     auto_offset_reset="earliest",
                     partition_assignment_strategy=[CooperativeStickyAssignor],
                     max_poll_records=BATCH,
-                    session_timeout_ms=6_000,
+                    session_timeout_ms=int(SESSION_SECONDS * 1000),
                     heartbeat_interval_ms=1_500,
                     # How soon a topic that was made after the start is noticed.
                     metadata_max_age_ms=10_000,
@@ -138,22 +145,34 @@ class Consumer:
             self._failures += 1
             stopping.wait(min(LONGEST_PAUSE, 0.05 * 2**self._failures))
             return
-        self._moved_on = self._clock()
+        if polled or self._is_in_touch(consumer):
+            self._moved_on = self._clock()
         self._failures = 0
         if polled:
             self._most = min(BATCH, 2 * self._most)
             self._commit(consumer, polled)
+
+    def _is_in_touch(self, consumer: KafkaConsumer) -> bool:
+        """Whether it belongs to the group; a broker that is away looks like one that has nothing."""
+        ago = consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"]
+        return float(ago) < SESSION_SECONDS
 
     def _commit(self, consumer: KafkaConsumer, polled: dict[TopicPartition, list[Any]]) -> None:
         offsets = {
             partition: OffsetAndMetadata(records[-1].offset + 1, "", records[-1].leader_epoch)
             for partition, records in polled.items()
         }
-        self._done |= offsets
+        self._done = {each: self._done[each] for each in consumer.assignment() & self._done.keys()} | offsets
         try:
             consumer.commit_async(offsets, callback=_committed)
         except KafkaError as error:
             _committed(offsets, error)
+
+    def _commit_all(self, consumer: KafkaConsumer) -> None:
+        with suppress(KafkaError):
+            consumer.commit(
+                {each: self._done[each] for each in consumer.assignment() & self._done.keys()}, timeout_ms=2000
+            )
 
     def _finish(self, records: Sequence[Any]) -> bool:
         """Does all that these records ask for; False when the store cannot be used now."""

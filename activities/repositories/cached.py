@@ -50,6 +50,8 @@ READ_SECONDS = 3.0
 """How long a claim is kept, the longest that an access can take: its limit and the second within which stores end."""
 ASK_SECONDS = 0.02
 """What one question to Redis may take, connecting included; an operation asks at most twice."""
+DROP_SECONDS = 0.045
+"""What telling Redis of a write may take: an operation tells once, and asks nothing else then."""
 PAUSE_SECONDS = 0.5
 """How often Redis is tried after it failed."""
 SETTLE_SECONDS = 1.0
@@ -97,6 +99,14 @@ class Cache:
         self._forgot_debts = False
         self._blind_until = 0.0
 
+    def connect(self) -> None:
+        """Makes the connections before they are needed: one that is made under load, and so late, would pass for an
+        outage, during which others may see the past."""
+        try:
+            self._sessions.fill(time.monotonic() + SETTLE_SECONDS)
+        except (RedisError, OSError) as error:
+            self._leave(error)
+
     def find(self, key: str) -> bytes | None:
         """An entry's bytes; None when there is none or Redis does not answer."""
         return self._ask(lambda redis: _entry(redis, key))
@@ -118,7 +128,7 @@ class Cache:
         """Puts an entry where `claim` still is."""
         self._ask(lambda redis: redis.ask("EVAL", REPLACE_CLAIM, 1, key, claim, value, LIFETIME))
 
-    def drop(self, keys: Iterable[str]) -> None:
+    def drop(self, keys: Iterable[str], *, seconds: float = DROP_SECONDS) -> None:
         """Takes entries and claims away: now or, when Redis is away, before this process uses it again."""
         with self._lock:
             for key in keys:
@@ -127,17 +137,17 @@ class Cache:
             if self._away and len(self._debts) > MOST_DEBTS:
                 self._debts.clear()
                 self._forgot_debts = True
-        self._ask(lambda _: None)
+        self._ask(lambda _: None, seconds)
 
     def close(self) -> None:
         self._closing.set()
         self._sessions.close()
 
-    def _ask(self, question: Callable[[Session], T]) -> T | None:
+    def _ask(self, question: Callable[[Session], T], seconds: float | None = None) -> T | None:
         if self._away:
             return None
         try:
-            return self._within(ASK_SECONDS, question)
+            return self._within(ASK_SECONDS if seconds is None else seconds, question)
         except ResponseError:
             return None  # it answers, but refuses: it is full, or what is under the key is of another kind
         except (RedisError, OSError) as error:
@@ -198,6 +208,7 @@ class Cache:
 
     def _settled(self) -> bool:
         try:
+            self._sessions.fill(time.monotonic() + SETTLE_SECONDS)
             self._within(SETTLE_SECONDS, lambda redis: redis.ask("PING"))  # which pays the debts
             self._within(ASK_SECONDS, lambda redis: redis.ask("PING"))
         except (RedisError, OSError):
@@ -214,7 +225,7 @@ class Cache:
 
 
 def _session(connections: ConnectionPool) -> Session:
-    with within(time.monotonic() + ASK_SECONDS):
+    with within(time.monotonic() + SETTLE_SECONDS):
         return Session(connections)
 
 
@@ -293,7 +304,7 @@ class CachedRepository:
             try:
                 activity = activity_from_bytes(_opened(key, entry))
             except ValueError:
-                self._cache.drop([key])
+                self._cache.drop([key], seconds=ASK_SECONDS)
             else:
                 HITS.inc()
                 return activity

@@ -144,7 +144,7 @@ class Transaction:
         texts = [self._text(each) for each in statements]
         before = [f"SET LOCAL statement_timeout = {self._milliseconds()}"]
         if not self._open:
-            before = [_BEGIN_WRITING if self._writes else _BEGIN_READING, *before]
+            before = [*(_BEGIN_WRITING if self._writes else _BEGIN_READING), *before]
         after: list[str] = []
         if last:
             after = [self._in_time(), "COMMIT"] if self._writes else ["COMMIT"]
@@ -189,8 +189,9 @@ class Transaction:
         return f"SELECT CASE WHEN clock_timestamp() > {deadline} THEN ('{LATE}, ' || {deadline})::int END"
 
 
-_BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-_BEGIN_WRITING = "BEGIN ISOLATION LEVEL READ COMMITTED"
+_BEGIN_READING = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",)
+# Django's foreign keys are checked at COMMIT unless told otherwise, where no time limit of the server counts.
+_BEGIN_WRITING = ("BEGIN ISOLATION LEVEL READ COMMITTED", "SET CONSTRAINTS ALL IMMEDIATE")
 
 
 def _is_stale(connection: psycopg.Connection[Row]) -> bool:

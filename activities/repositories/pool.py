@@ -43,6 +43,14 @@ class Pool(Generic[T]):
                 made.add_done_callback(self._keep)
             raise
 
+    def fill(self, until: float) -> None:
+        """Makes connections until as many are idle as may be; raises as `take` does."""
+        made = [self._makers.submit(self._make) for _ in range(self._most - len(self._idle))]
+        for each in made:
+            each.add_done_callback(self._keep)
+        for each in made:
+            each.result(max(0.0, until - time.monotonic()))
+
     def give_back(self, connection: T) -> None:
         if len(self._idle) < self._most:
             self._idle.append(connection)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
@@ -14,10 +17,13 @@ import pytest
 from django.test import override_settings
 from redis import ConnectionPool
 
-from activities.container import Container, on_queue, on_service
+from activities.container import Container, on_queue, on_repository, on_service
 from activities.domain import Activity, OutcomePending
 from activities.ports import Call
+from activities.repositories.memory import MemoryRepository
 from activities.repositories.timed_redis import TimedConnection
+from kafka_worker.consumer import Consumer
+from kafka_worker.dead_letters import DeadLetters
 from kafka_worker.topics import ensure_topics
 from tests.examples import activity
 from tests.faults.load import Load, load
@@ -169,3 +175,35 @@ def test_the_outcome_that_redis_lost_is_told_to_whoever_asks_again(
 
     eventually(lambda: answer() == activity("pill"), seconds=PATIENCE)
     assert direct.execute(count, [chat_id]).fetchone() == (1,)
+
+
+def test_a_consumer_without_a_broker_says_so_and_goes_on_when_it_is_back(
+    services: Services, environment: dict[str, str], tmp_path: Path
+) -> None:
+    ensure_topics(environment["KAFKA_BOOTSTRAP_SERVERS"], timeout=20)
+    with (
+        closing(on_repository(MemoryRepository())) as parts,
+        closing(DeadLetters(environment["KAFKA_BOOTSTRAP_SERVERS"])) as dead_letters,
+    ):
+        consumer = Consumer(
+            environment["KAFKA_BOOTSTRAP_SERVERS"],
+            activities=parts.activities,
+            outcomes=Unheard(),
+            dead_letters=dead_letters,
+            group="without-a-broker",
+        )
+        stopping = threading.Event()
+        with ThreadPoolExecutor(1) as thread:
+            running = thread.submit(consumer.run, stopping)
+            eventually(lambda: consumer.stalled_for() < 1)
+            services.kill("kafka")
+            eventually(lambda: consumer.stalled_for() > 2)
+            services.mend()
+            eventually(lambda: consumer.stalled_for() < 1)
+            stopping.set()
+            running.result()
+
+
+class Unheard:
+    def tell(self, outcomes: object) -> None:
+        """Nobody asks."""

@@ -48,6 +48,9 @@ class Told:
         self.error: Exception | None = None
 
     def tell(self, outcomes: Sequence[tuple[int, UUID, Outcome, str]]) -> None:
+        if isinstance(self.error, LookupError):
+            error, self.error = self.error, None
+            raise error
         if self.error is not None:
             raise self.error
         self.outcomes += outcomes
@@ -320,6 +323,14 @@ def test_without_redis_the_commands_are_done_all_the_same(consumer, sender, told
     told.error = None
     assert answer(told, sender.send(Delete(chat_id=chat_id, name="pill 0"))) is None
     assert sum("does not take outcomes" in message for message in caplog.messages) == 1
+
+
+def test_a_fault_outside_of_commands_is_no_end(consumer, sender, told, chat_id) -> None:
+    """What was in hand is delivered again."""
+    told.error = LookupError("a bug")
+    request_id = sender.send(Create(chat_id=chat_id, activity=activity("pill")))
+    eventually(lambda: told.error is None)
+    assert answer(told, request_id) == activity("pill")
 
 
 def test_a_chats_commands_of_one_kind_keep_their_order(consumer, sender, told, parts, chat_id) -> None:
