@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import re
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +13,13 @@ from datetime import timedelta
 from django.core import signing
 
 from activities.domain import Broken, NotAuthenticated, PermissionDenied, read_chat_id
+from activities.ports import Call, Chats
 
 TOKEN_PREFIX = "act_"  # noqa: S105 - what a chat token begins with, so that secret scanners find leaked ones
+REMEMBER_SECONDS = 1.0
+"""For how long a process remembers that a token is not revoked."""
+MOST_REMEMBERED = 10_000
+"""Of how many chats."""
 _SALT = "activities.chat-token"
 _SERVICE = re.compile(r"(?P<name>[A-Za-z0-9_.-]+):(?P<secret>[A-Za-z0-9_-]{32,})(?P<read>:read)?")
 
@@ -42,6 +48,11 @@ class Principal:
             raise PermissionDenied(reason="it opens another chat")
         return chat_id
 
+    def must_be_service(self) -> None:
+        """Raises `PermissionDenied` for a chat's own token."""
+        if self.chat_id is not None:
+            raise PermissionDenied(reason="it opens one chat alone")
+
     def must_write(self) -> None:
         """Raises `PermissionDenied` for a token that is for reading only."""
         if self.read_only:
@@ -68,40 +79,80 @@ class ServiceToken:
         return cls(match["name"], match["secret"], match["read"] is not None)
 
 
+class Revocations:
+    """Since when each chat's tokens are good, as `chats` say, or said within the last second."""
+
+    def __init__(
+        self,
+        chats: Chats,
+        *,
+        most: int = MOST_REMEMBERED,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._chats = chats
+        self._most = most
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._known: dict[int, tuple[float, int]] = {}
+
+    def valid_after(self, chat_id: int, call: Call) -> int:
+        """In Unix seconds. Raises what `chats` raises."""
+        now = self._clock()  # before the question: what is answered may be over when the answer comes
+        known = self._known.get(chat_id)
+        if known is not None and now < known[0]:
+            return known[1]
+        valid_after = self._chats.get(chat_id, call=call).tokens_valid_after
+        with self._lock:
+            self._known.pop(chat_id, None)  # so that the oldest are first
+            if len(self._known) >= self._most:
+                del self._known[next(iter(self._known))]
+            self._known[chat_id] = now + REMEMBER_SECONDS, valid_after
+        return valid_after
+
+
 class Access:
     """Checks credentials.
 
-    Chat tokens are signed by the newest of `keys` and verified by all of them; `clock` gives Unix seconds.
+    Chat tokens are signed by the newest of `keys` and verified by all of them; `valid_after` tells since when a chat's
+    are good, in Unix seconds, and `clock` what time it is.
     """
 
     def __init__(
         self,
         *,
         keys: Sequence[str],
+        valid_after: Callable[[int, Call], int],
         services: Sequence[ServiceToken] = (),
         lifetime: timedelta = timedelta(days=90),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._signer = signing.Signer(key=keys[0], fallback_keys=list(keys[1:]), salt=_SALT)
+        self._valid_after = valid_after
         self._services = tuple(services)
-        self._lifetime = lifetime
+        self.lifetime = lifetime
         self._clock = clock
 
-    def issue(self, chat_id: int) -> str:
-        """A token that opens this chat alone until its lifetime is over."""
+    def issue(self, chat_id: int, *, valid_after: int = 0) -> str:
+        """A token that opens this chat alone until its lifetime is over.
+
+        `valid_after` is the chat's: when its tokens were revoked in this very second, the new one bears that time,
+        which is yet to come. Without it, such a token would be worthless from the start.
+        """
         now = self._clock()
-        claims = {"chat": chat_id, "issued": round(now, 3), "expires": int(now + self._lifetime.total_seconds())}
+        issued = max(int(now * 1000) / 1000, valid_after)  # rounded up, it could outlive a revocation
+        claims = {"chat": chat_id, "issued": issued, "expires": int(now + self.lifetime.total_seconds())}
         return TOKEN_PREFIX + self._signer.sign_object(claims)
 
-    def authenticate(self, authorization: str | None) -> Principal:
-        """Who shows this `Authorization` header or metadata; raises `NotAuthenticated`."""
+    def authenticate(self, authorization: str | None, *, call: Call) -> Principal:
+        """Who shows this `Authorization` header or metadata, as `principal` has it."""
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer":
             raise NotAuthenticated
-        return self.principal(token.strip())
+        return self.principal(token.strip(), call=call)
 
-    def principal(self, token: str) -> Principal:
-        """Who holds this token; raises `NotAuthenticated`."""
+    def principal(self, token: str, *, call: Call) -> Principal:
+        """Who holds this token. Raises `NotAuthenticated`, and the store's errors when it cannot tell whether a chat's
+        token is revoked."""
         found = None
         given = token.encode(errors="surrogatepass")
         for service in self._services:  # all of them, so that the time tells nothing
@@ -110,15 +161,16 @@ class Access:
         if found is not None:
             return Principal(found.name, None, found.read_only)
         if token.startswith(TOKEN_PREFIX):
-            return self._chat_principal(token.removeprefix(TOKEN_PREFIX))
+            return self._chat_principal(token.removeprefix(TOKEN_PREFIX), call)
         raise NotAuthenticated
 
-    def _chat_principal(self, signed: str) -> Principal:
+    def _chat_principal(self, signed: str, call: Call) -> Principal:
         try:
             claims = self._signer.unsign_object(signed)
-            chat_id, expires = read_chat_id(claims["chat"]), float(claims["expires"])
+            chat_id = read_chat_id(claims["chat"])
+            issued, expires = float(claims["issued"]), float(claims["expires"])
         except (signing.BadSignature, ValueError, KeyError, TypeError, Broken):
             raise NotAuthenticated from None
-        if self._clock() >= expires:
+        if self._clock() >= expires or issued < self._valid_after(chat_id, call):
             raise NotAuthenticated
         return Principal("chat", chat_id)

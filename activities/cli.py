@@ -9,11 +9,14 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from activities.domain import Broken, Violation, read_chat_id
 
 STOP_SECONDS = 9.0
 """How long a stopping process lets what it has under way take: ten seconds, less one to put everything away."""
@@ -54,6 +57,23 @@ class OneLineCommand(BaseCommand):
 def wrong(message: str) -> CommandError:
     """An error that ends the command with its one line and exit code 2."""
     return CommandError(message, returncode=2)
+
+
+def chat_id_of(options: Mapping[str, Any]) -> int:
+    """The chat that --chat-id names."""
+    try:
+        return read_chat_id(options["chat_id"])
+    except Broken as broken:
+        raise wrong(f"--chat-id: {Violation('chat_id', broken.code, broken.params).message}") from None
+
+
+def must_reach_chats() -> None:
+    """Ends a command that would change a chat where this process cannot."""
+    if settings.ACTIVITIES_BACKEND == "memory":
+        raise wrong(
+            "ACTIVITIES_BACKEND: on memory the chats are in the memory of the process that serves, which cannot be "
+            "reached from here; ask its API"
+        )
 
 
 def cannot_listen(option: str, address: str, failed: OSError) -> CommandError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 
-from activities.access import Access
+from activities.access import Access, Revocations
 from activities.ports import Activities, Call, Chats, Repository
 from activities.repositories.guarded import Guard, GuardedRepository
 from activities.repositories.memory import MemoryRepository
@@ -39,13 +39,18 @@ class Container:
 @cache
 def container() -> Container:
     """The parts of this process, chosen by its settings."""
+    if settings.ACTIVITIES_BACKEND == "kafka":
+        servers = settings.KAFKA_BOOTSTRAP_SERVERS
+        return on_queue(servers=servers, connections=outcome_connections, data=unqueued())
+    return unqueued()
+
+
+def unqueued() -> Container:
+    """The parts without the queue: what has to do with chats alone needs none."""
     if settings.ACTIVITIES_BACKEND in ("grpc", "kafka"):
-        data = on_service(
+        return on_service(
             target=settings.ACTIVITIES_GRPC_TARGET, token=settings.ACTIVITIES_GRPC_TOKEN, tls=client_tls()
         )
-        if settings.ACTIVITIES_BACKEND == "grpc":
-            return data
-        return on_queue(servers=settings.KAFKA_BOOTSTRAP_SERVERS, connections=outcome_connections, data=data)
     if settings.ACTIVITIES_BACKEND == "memory":
         return on_repository(MemoryRepository(max_activities=settings.ACTIVITIES_MAX_PER_CHAT))
     return on_repository(durable_repository())
@@ -55,14 +60,28 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def on_repository(repository: Repository, *, clock: Callable[[], datetime] = utc_now) -> Container:
+def erase_outcomes(chat_id: int) -> None:
+    """Erases what Redis still holds of a chat's commands, where this process knows one."""
+    if settings.REDIS_URL:
+        from kafka_worker.outcomes import erase
+
+        erase(outcome_connections, chat_id)
+
+
+def on_repository(
+    repository: Repository,
+    *,
+    clock: Callable[[], datetime] = utc_now,
+    erase_outcomes: Callable[[int], None] = erase_outcomes,
+) -> Container:
     """The parts of a data service on this store. `clock` decides what day it is."""
     guard = Guard(slots=settings.ACTIVITIES_STORAGE_SLOTS, limit=settings.ACTIVITIES_STORAGE_SECONDS)
     guarded = GuardedRepository(repository, guard)
+    chats = ChatService(guarded, clock=clock, erase_outcomes=erase_outcomes)
     return Container(
         activities=ActivityService(guarded, clock=clock),
-        chats=ChatService(guarded),
-        access=access(),
+        chats=chats,
+        access=access(Revocations(chats).valid_after),
         streams=StreamSlots(settings.ACTIVITIES_MAX_STREAMS),
         ready=lambda call: guarded.ping(call=call),
         close=guarded.close,
@@ -93,7 +112,7 @@ def on_service(*, target: str, token: str, tls: ClientTls | None = None) -> Cont
     return Container(
         activities=remote.activities,
         chats=remote.chats,
-        access=access(),
+        access=access(Revocations(remote.chats).valid_after),
         streams=StreamSlots(settings.ACTIVITIES_MAX_STREAMS),
         ready=remote.ready,
         close=remote.close,
@@ -133,10 +152,11 @@ def outcome_connections() -> ConnectionPool:
     return ConnectionPool.from_url(settings.REDIS_URL, connection_class=TimedConnection, socket_connect_timeout=0.5)
 
 
-def access() -> Access:
-    """Who may act for which chat, by the settings."""
+def access(valid_after: Callable[[int, Call], int]) -> Access:
+    """Who may act for which chat, by the settings; `valid_after` tells since when a chat's tokens are good."""
     return Access(
         keys=[settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS],
+        valid_after=valid_after,
         services=settings.ACTIVITIES_SERVICE_TOKENS,
         lifetime=timedelta(days=settings.ACTIVITIES_TOKEN_DAYS),
     )

@@ -638,11 +638,34 @@ class Chat:
     timezone: str = "UTC"
     language: str = "en"
     tokens_valid_after: int = 0
-    """Unix seconds: tokens issued before are revoked."""
+    """Unix seconds: tokens issued before are revoked. May be up to a second ahead, or more after several revocations in
+    one second; a token issued meanwhile bears this time."""
 
     def date_at(self, instant: datetime) -> date:
         """The chat's own date at an instant that knows its zone."""
         return instant.astimezone(ZoneInfo(self.timezone)).date()
+
+    def with_tokens_revoked(self, now: datetime) -> Chat:
+        """The chat after the tokens issued so far have been revoked.
+
+        The next whole second, since they bear fractions of this one; and later than what tokens bear that were issued
+        after a revocation in this same second.
+        """
+        return replace(self, tokens_valid_after=max(revoked_at(now), self.tokens_valid_after + 1))
+
+    def joined_by(self, other: Chat) -> Chat:
+        """The chat after another one has moved into it: a setting that it does not have yet is the other's."""
+        nothing = Chat(self.chat_id)
+        return replace(
+            self,
+            timezone=other.timezone if self.timezone == nothing.timezone else self.timezone,
+            language=other.language if self.language == nothing.language else self.language,
+        )
+
+
+def revoked_at(now: datetime) -> int:
+    """The least `tokens_valid_after` of a chat whose tokens are revoked now."""
+    return int(now.timestamp()) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -667,7 +690,8 @@ def read_chat_changes(reading: Reading, raw: Mapping[str, object]) -> ChatChange
 
 
 # What comes again under the same `request_id` gets the first one's answer, if that was final. What is delivered again
-# under the same `delivery_id` gets the first delivery's answer, whatever it was.
+# under the same `delivery_id` gets the first delivery's answer, whatever it was. What lay in a queue, since
+# `accepted_at`, has no effect on a chat that was forgotten meanwhile.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -678,6 +702,7 @@ class Create:
     activity: Activity
     request_id: UUID | None = None
     delivery_id: UUID | None = None
+    accepted_at: datetime | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -695,6 +720,7 @@ class Update:
     changes: ActivityChanges
     request_id: UUID | None = None
     delivery_id: UUID | None = None
+    accepted_at: datetime | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -709,6 +735,7 @@ class Delete:
     name: str
     request_id: UUID | None = None
     delivery_id: UUID | None = None
+    accepted_at: datetime | None = None
 
     @property
     def fingerprint(self) -> str:

@@ -28,6 +28,8 @@ class Chat(models.Model):
     timezone = models.TextField(default="UTC", db_default="UTC")
     language = models.TextField(default="en", db_default="en", choices=[(each, each) for each in LANGUAGES])
     tokens_valid_after = models.BigIntegerField(default=0, db_default=0)
+    # When all that it had was erased, or moved away: a command that was accepted before has no effect.
+    forgotten_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     class Meta:
         constraints = (

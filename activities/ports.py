@@ -121,6 +121,27 @@ class Chats(Protocol):
 
     def update(self, chat_id: int, *, changes: ChatChanges, call: Call) -> Chat: ...
 
+    def revoke_tokens(self, chat_id: int, *, call: Call) -> Chat:
+        """Makes every token worthless that was issued for the chat so far."""
+        ...
+
+    def forget(self, chat_id: int, *, call: Call) -> None:
+        """Erases all that is known of the chat and revokes its tokens.
+
+        A command that was accepted before has no effect: it is answered as if it had been carried out and erased.
+        """
+        ...
+
+    def move(self, chat_id: int, *, to_chat_id: int, call: Call) -> Chat:
+        """Takes all that a chat has to another one, whose own stays as it is; returns the latter.
+
+        An activity whose name is taken there gets a number behind its name, unless it is the same in everything. A
+        setting goes along where there is none yet. The chat that is left has nothing, and its tokens are revoked. Again
+        after a crash, or for what was written to the old chat meanwhile: that goes along as well. There may be more
+        activities thereafter than a chat may have.
+        """
+        ...
+
 
 class Repository(Protocol):
     """What a store offers: each method is one access, atomic, over before or soon after `call.deadline`."""
@@ -142,6 +163,16 @@ class Repository(Protocol):
     def chat(self, chat_id: int, *, call: Call) -> Chat: ...
 
     def update_chat(self, chat_id: int, *, changes: ChatChanges, call: Call) -> Chat: ...
+
+    def revoke_tokens(self, chat_id: int, *, now: datetime, call: Call) -> Chat: ...
+
+    def forget(self, chat_id: int, *, now: datetime, call: Call) -> Sequence[str]:
+        """The keys of the activities that were erased."""
+        ...
+
+    def move(self, chat_id: int, *, to_chat_id: int, now: datetime, call: Call) -> tuple[Chat, Sequence[str]]:
+        """The chat that they came to, and the keys of the activities that left."""
+        ...
 
     def ping(self, *, call: Call) -> None:
         """Returns when the store answers."""

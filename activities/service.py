@@ -79,13 +79,34 @@ class ActivityService:
 
 
 class ChatService:
-    """`Chats` on a repository."""
+    """`Chats` on a repository. `erase_outcomes` erases what is kept beside it of a chat's commands."""
 
-    def __init__(self, repository: Repository) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        *,
+        clock: Callable[[], datetime],
+        erase_outcomes: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._repository = repository
+        self._clock = clock
+        self._erase_outcomes = erase_outcomes
 
     def get(self, chat_id: int, *, call: Call) -> Chat:
         return self._repository.chat(chat_id, call=call)
 
     def update(self, chat_id: int, *, changes: ChatChanges, call: Call) -> Chat:
         return self._repository.update_chat(chat_id, changes=changes, call=call)
+
+    def revoke_tokens(self, chat_id: int, *, call: Call) -> Chat:
+        return self._repository.revoke_tokens(chat_id, now=self._clock(), call=call)
+
+    def forget(self, chat_id: int, *, call: Call) -> None:
+        self._repository.forget(chat_id, now=self._clock(), call=call)
+        self._erase_outcomes(chat_id)
+
+    def move(self, chat_id: int, *, to_chat_id: int, call: Call) -> Chat:
+        if to_chat_id == chat_id:
+            return self.get(chat_id, call=call)
+        chat, _ = self._repository.move(chat_id, to_chat_id=to_chat_id, now=self._clock(), call=call)
+        return chat

@@ -205,3 +205,14 @@ class RemoteChats:
     def update(self, chat_id: int, *, changes: ChatChanges, call: Call) -> Chat:
         request = chats_pb.ChatUpdateRequest(chat_id=chat_id, timezone=changes.timezone, language=changes.language)
         return chat_from(self._caller.ask(self._stub.ChatUpdate, request, call))
+
+    def revoke_tokens(self, chat_id: int, *, call: Call) -> Chat:
+        request = chats_pb.ChatRevokeTokensRequest(chat_id=chat_id)
+        return chat_from(self._caller.ask(self._stub.ChatRevokeTokens, request, call))
+
+    def forget(self, chat_id: int, *, call: Call) -> None:
+        self._caller.ask(self._stub.ChatForget, chats_pb.ChatForgetRequest(chat_id=chat_id), call)
+
+    def move(self, chat_id: int, *, to_chat_id: int, call: Call) -> Chat:
+        request = chats_pb.ChatMoveRequest(chat_id=chat_id, to_chat_id=to_chat_id)
+        return chat_from(self._caller.ask(self._stub.ChatMove, request, call))

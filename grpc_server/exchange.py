@@ -46,21 +46,18 @@ class Exchange:
                 return value if isinstance(value, str) else value.decode("latin-1")
         return None
 
-    def read(self, request: Message, access: Access, *, writes: bool = False) -> Asked:
-        """Who asks for what. Raises `NotAuthenticated` and `PermissionDenied`; broken rules wait in the reading."""
-        principal = access.authenticate(self.metadata("authorization"))
+    def read(self, request: Message, access: Access, *, writes: bool = False, for_any_chat: bool = False) -> Asked:
+        """Who asks for what. Raises what the check of the token raises; broken rules wait in the reading."""
+        reading = Reading()
+        request_id = self.metadata("x-request-id")
+        call = self._call(None if request_id is None else reading.take("x-request-id", read_request_id, request_id))
+        principal = access.authenticate(self.metadata("authorization"), call=call)
         if writes:
             principal.must_write()
-        reading = Reading()
+        if for_any_chat:
+            principal.must_be_service()
         fields = given_fields(request)
-        chat_id = reading.take("chat_id", principal.chat, fields["chat_id"])
-        request_id = self.metadata("x-request-id")
-        return Asked(
-            reading=reading,
-            fields=fields,
-            chat_id=chat_id,
-            call=self._call(None if request_id is None else reading.take("x-request-id", read_request_id, request_id)),
-        )
+        return Asked(reading, fields, reading.take("chat_id", principal.chat, fields["chat_id"]), call)
 
     def _call(self, request_id: UUID | None) -> Call:
         remaining = self.context.time_remaining()

@@ -10,7 +10,15 @@ from django_grpc_framework.services import Service
 from google.protobuf.empty_pb2 import Empty
 
 from activities.container import Container
-from activities.domain import read_activity, read_changes, read_chat_changes, read_name, read_order, read_page
+from activities.domain import (
+    read_activity,
+    read_changes,
+    read_chat_changes,
+    read_chat_id,
+    read_name,
+    read_order,
+    read_page,
+)
 from activities.wire import activity_message, chat_message, list_message, today_message
 from grpc_server.exchange import Exchange
 from proto.activities.v1 import activities_pb2 as pb
@@ -88,3 +96,20 @@ class ChatServicer(Service):  # type: ignore[misc]
         changes = read_chat_changes(asked.reading, asked.fields)
         asked.reading.done()
         return chat_message(self.container.chats.update(asked.chat_id, changes=changes, call=asked.call))
+
+    def ChatRevokeTokens(self, request: chats_pb.ChatRevokeTokensRequest, exchange: Exchange) -> chats_pb.Chat:  # noqa: N802
+        asked = exchange.read(request, self.container.access, writes=True)
+        asked.reading.done()
+        return chat_message(self.container.chats.revoke_tokens(asked.chat_id, call=asked.call))
+
+    def ChatForget(self, request: chats_pb.ChatForgetRequest, exchange: Exchange) -> Empty:  # noqa: N802
+        asked = exchange.read(request, self.container.access, writes=True)
+        asked.reading.done()
+        self.container.chats.forget(asked.chat_id, call=asked.call)
+        return Empty()
+
+    def ChatMove(self, request: chats_pb.ChatMoveRequest, exchange: Exchange) -> chats_pb.Chat:  # noqa: N802
+        asked = exchange.read(request, self.container.access, writes=True, for_any_chat=True)
+        to_chat_id = asked.reading.take("to_chat_id", read_chat_id, request.to_chat_id)
+        asked.reading.done()
+        return chat_message(self.container.chats.move(asked.chat_id, to_chat_id=to_chat_id, call=asked.call))

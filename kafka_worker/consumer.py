@@ -202,7 +202,7 @@ class Consumer:
         for record in records:
             position = Position(record.topic, record.partition, record.offset)
             try:
-                received.append(read(position, record.value, record.headers))
+                received.append(read(position, record.value, record.headers, record.timestamp))
             except Unreadable as reason:
                 dead.append((position, str(reason)))
         return received, dead

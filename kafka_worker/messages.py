@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from types import MappingProxyType
+from typing import TypedDict
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from google.protobuf.message import DecodeError, Message
@@ -86,8 +88,11 @@ class Received:
     """What is to be done, or the rules that it breaks."""
 
 
-def read(position: Position, value: bytes | None, headers: Headers) -> Received:
-    """A record as it came. Raises `Unreadable` when it is no command, or names no chat that could be told so."""
+def read(position: Position, value: bytes | None, headers: Headers, timestamp: int) -> Received:
+    """A record as it came. `timestamp` is its own, in Unix milliseconds, negative for none.
+
+    Raises `Unreadable` when it is no command, or names no chat that could be told so.
+    """
     kind = _REQUESTS.get(position.topic)
     if kind is None:
         raise Unreadable(f"{position.topic} is no topic of commands that is known here")
@@ -102,9 +107,10 @@ def read(position: Position, value: bytes | None, headers: Headers) -> Received:
     except Broken:
         raise Unreadable(f"chat_id: {request.chat_id} is no chat") from None
     own_id = _request_id(headers)
+    origin = _Origin(request_id=own_id, delivery_id=position.as_id, accepted_at=_instant(timestamp))
     command: Command | InvalidActivity
     try:
-        command = _command(request, chat_id, own_id, position.as_id)
+        command = _command(request, chat_id, origin)
     except InvalidActivity as invalid:
         command = invalid.with_traceback(None)
     return Received(position, chat_id, own_id or position.as_id, command)
@@ -116,20 +122,34 @@ _REQUESTS: Mapping[str, type[_Request]] = MappingProxyType(
 )
 
 
-def _command(request: _Request, chat_id: int, request_id: UUID | None, delivery_id: UUID) -> Command:
+class _Origin(TypedDict):
+    request_id: UUID | None
+    delivery_id: UUID
+    accepted_at: datetime | None
+
+
+def _command(request: _Request, chat_id: int, origin: _Origin) -> Command:
     """Raises `InvalidActivity`, which names every broken rule."""
     reading, fields = Reading(), given_fields(request)
     if isinstance(request, pb.ActivityCreateRequest):
         activity = read_activity(reading, fields)
         reading.done()
-        return Create(chat_id=chat_id, activity=activity, request_id=request_id, delivery_id=delivery_id)
+        return Create(chat_id=chat_id, activity=activity, **origin)
     name = reading.take("name", read_name, request.name)
     if isinstance(request, pb.ActivityDeleteRequest):
         reading.done()
-        return Delete(chat_id=chat_id, name=name, request_id=request_id, delivery_id=delivery_id)
+        return Delete(chat_id=chat_id, name=name, **origin)
     changes = read_changes(reading, fields)
     reading.done()
-    return Update(chat_id=chat_id, name=name, changes=changes, request_id=request_id, delivery_id=delivery_id)
+    return Update(chat_id=chat_id, name=name, changes=changes, **origin)
+
+
+def _instant(timestamp: int) -> datetime | None:
+    """None also for what is no time of this age: any program may send records."""
+    try:
+        return None if timestamp < 0 else datetime.fromtimestamp(timestamp / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _request_id(headers: Headers) -> UUID | None:

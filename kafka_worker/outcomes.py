@@ -33,6 +33,8 @@ LIFETIME = 60
 """How long an outcome is kept, in seconds."""
 TELL_SECONDS = 1.0
 """What telling the outcomes of a batch may take."""
+ERASE_SECONDS = 0.5
+"""What erasing a chat's outcomes may take."""
 READY_SECONDS = 0.1
 """What a wait's being prepared may take: then the command is sent all the same."""
 LOOK_SECONDS = 0.1
@@ -50,6 +52,23 @@ _Command = tuple[str | bytes | int, ...]
 def key_of(chat_id: int, request_id: UUID) -> str:
     """Under which an outcome is kept, and the channel on which it is published."""
     return f"activities:result:{chat_id}:{request_id}"
+
+
+def erase(connections: Callable[[], ConnectionPool], chat_id: int) -> None:
+    """Erases a chat's outcomes, as far as Redis answers; what is left dies by itself within `LIFETIME`."""
+    redis, until, cursor = _Redis(connections), time.monotonic() + ERASE_SECONDS, b"0"
+    try:
+        while True:
+            scan = ("SCAN", cursor, "MATCH", f"activities:result:{chat_id}:*", "COUNT", 1000)
+            ((cursor, keys),) = redis.ask([scan], until=until)
+            if keys:
+                redis.ask([("UNLINK", *keys)], until=until)
+            if cursor == b"0":
+                return
+    except (RedisError, OSError) as error:
+        logger.warning("Redis does not answer (%s); outcomes of a forgotten chat expire", type(error).__name__)
+    finally:
+        redis.close()
 
 
 class Outcomes:

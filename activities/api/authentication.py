@@ -12,7 +12,7 @@ from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
 from activities.access import Principal
-from activities.api.exchange import container_of, principal_of
+from activities.api.exchange import call_of, container_of, principal_of
 from activities.domain import Broken, NotAuthenticated, PermissionDenied
 
 if TYPE_CHECKING:  # it imports this module, by the settings
@@ -26,12 +26,12 @@ class TokenAuthentication(BaseAuthentication):
     """The header wins. A cookie, which a browser sends by itself, proves no intent: changes by it need CSRF's token."""
 
     def authenticate(self, request: Request) -> tuple[Principal, None]:
-        access = container_of(request).access
+        access, call = container_of(request).access, call_of(request)
         header = request.headers.get("authorization")
         try:
             if header is not None:
-                return access.authenticate(header), None
-            principal = access.principal(kept_token(request))
+                return access.authenticate(header, call=call), None
+            principal = access.principal(kept_token(request), call=call)
         except NotAuthenticated as error:
             raise exceptions.NotAuthenticated(str(error)) from None
         must_come_from_our_pages(request)

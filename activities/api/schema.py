@@ -103,13 +103,12 @@ LOCATION = OpenApiParameter(
     "Location", OpenApiTypes.URI, OpenApiParameter.HEADER, response=[201], description="Where the activity is now."
 )
 
+STORAGE: tuple[ActivitiesError, ...] = (StorageBusy(), StorageUnavailable(), StorageTimeout())
 READING: tuple[ActivitiesError, ...] = (
     NotAuthenticated(),
     PermissionDenied(reason="it opens another chat"),
     RateLimited(retry_after="60"),
-    StorageBusy(),
-    StorageUnavailable(),
-    StorageTimeout(),
+    *STORAGE,
 )
 WRITING: tuple[ActivitiesError, ...] = (*READING, RequestIdReused(), OutcomePending(request_id=_ID))
 NOT_FOUND = ActivityNotFound(name="vitamin C")

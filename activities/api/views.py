@@ -48,6 +48,7 @@ from activities.api.schema import (
     PAGE,
     READING,
     REQUEST_ID,
+    STORAGE,
     TOO_MANY,
     WRITING,
     operation,
@@ -65,11 +66,11 @@ from activities.api.serializers import (
 )
 from activities.domain import (
     ORDER_FIELDS,
+    ActivitiesError,
     Activity,
     ActivityChanges,
     ActivityPage,
     Broken,
-    InvalidActivity,
     NotAuthenticated,
     Order,
     Page,
@@ -380,6 +381,23 @@ class ChatView(Endpoint):
         chat = asked.parts.chats.update(asked.chat_id, changes=changes, call=asked.call)
         return Response(ChatSerializer(chat).data)
 
+    @operation(
+        "forgetChat",
+        "Forget the chat",
+        description="Erases the chat's activities, its settings and the answers kept for its request ids, and revokes "
+        "its tokens, this one included. It cannot be undone.",
+        tags=["chat"],
+        parameters=[CHAT_ID, REQUEST_ID],
+        answers={204: OpenApiResponse(description="Nothing is left of it.")},
+        errors=READING,
+        broken={"chat_id": ["'0' is not a chat id"]},
+    )
+    def delete(self, request: Request) -> Response:
+        asked = Asked.by(request)
+        asked.reading.done()
+        asked.parts.chats.forget(asked.chat_id, call=asked.call)
+        return Response(status=204)
+
 
 def _page(request: Request, page: Page, found: ActivityPage) -> Response:
     """A list's answer. Its links keep what was asked for."""
@@ -446,7 +464,7 @@ class LoginView(APIView):
         sends=LoginSerializer,
         sent={"token": "act_..."},
         answers={200: LoggedInSerializer, 303: OpenApiResponse(description="The same, for who accepts no JSON.")},
-        errors=(NotAuthenticated(), PermissionDenied(reason=FOR_PROGRAMS)),
+        errors=(NotAuthenticated(), PermissionDenied(reason=FOR_PROGRAMS), *STORAGE),
         example={"chat_id": 42},
         broken={"token": ["is required, for example act_..."]},
     )
@@ -456,7 +474,7 @@ class LoginView(APIView):
         fields = fields_of(request)
         try:
             token, chat_id = self._chat_token(request, fields)
-        except (InvalidActivity, NotAuthenticated, PermissionDenied) as error:
+        except ActivitiesError as error:
             if request.get_preferred_type(["application/json", "text/html"]) == "text/html":
                 return self._form(request, fields, status=STATUS[type(error)], error=error)
             raise
@@ -472,7 +490,7 @@ class LoginView(APIView):
         reading = Reading()
         token = reading.take("token", read_token, fields.get("token"))
         reading.done()
-        chat_id = container_of(request).access.principal(token).chat_id
+        chat_id = container_of(request).access.principal(token, call=call_of(request)).chat_id
         if chat_id is None:
             raise PermissionDenied(reason=FOR_PROGRAMS)
         return token, chat_id

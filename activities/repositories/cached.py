@@ -12,7 +12,8 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TypeVar
 from zlib import crc32
@@ -23,6 +24,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from activities.domain import (
+    INT64,
     Activity,
     ActivityExists,
     ActivityPage,
@@ -281,6 +283,31 @@ class CachedRepository:
 
     def update_chat(self, chat_id: int, *, changes: ChatChanges, call: Call) -> Chat:
         return self._inner.update_chat(chat_id, changes=changes, call=call)
+
+    def revoke_tokens(self, chat_id: int, *, now: datetime, call: Call) -> Chat:
+        return self._inner.revoke_tokens(chat_id, now=now, call=call)
+
+    def forget(self, chat_id: int, *, now: datetime, call: Call) -> Sequence[str]:
+        with self._dropping(chat_id, call) as gone:
+            gone.extend(self._inner.forget(chat_id, now=now, call=call))
+        return gone
+
+    def move(self, chat_id: int, *, to_chat_id: int, now: datetime, call: Call) -> tuple[Chat, Sequence[str]]:
+        # Nothing changes of what the other chat has; that it lacked something was not in the cache.
+        with self._dropping(chat_id, call) as gone:
+            chat, moved = self._inner.move(chat_id, to_chat_id=to_chat_id, now=now, call=call)
+            gone.extend(moved)
+        return chat, gone
+
+    @contextmanager
+    def _dropping(self, chat_id: int, call: Call) -> Iterator[list[str]]:
+        """Drops all that a chat has: by what the store says, and after a failure by what was there before."""
+        before = self._inner.batch(chat_id, order=Order("name"), after=None, size=INT64 - 1, call=call)
+        gone: list[str] = []
+        try:
+            yield gone
+        finally:
+            self._cache.drop({f"{PREFIX}{chat_id}:{key}" for key in (*gone, *(each.key for each in before))})
 
     def ping(self, *, call: Call) -> None:
         self._inner.ping(call=call)

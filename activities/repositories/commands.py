@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import count
 from typing import Protocol
 from uuid import UUID
 
 from activities.domain import (
+    NAME_LENGTH,
     ActivitiesError,
     Activity,
     ActivityExists,
@@ -57,9 +61,18 @@ class State(Protocol):
 
     def remember(self, chat_id: int, known_as: UUID, record: Record) -> None: ...
 
+    def forgotten_at(self, chat_id: int) -> datetime | None:
+        """When all that a chat had was erased, or moved away."""
+        ...
+
 
 def apply_once(command: Command, state: State, *, max_activities: int) -> Outcome:
     """The effect and its record, or the record of the first time."""
+    if command.accepted_at is not None:
+        forgotten_at = state.forgotten_at(command.chat_id)
+        if forgotten_at is not None and command.accepted_at < forgotten_at:
+            # As if it had been carried out and erased. Nothing is remembered of it, since the name is in its answer.
+            return ActivityNotFound(name=command.activity.name if isinstance(command, Create) else command.name)
     for known_as in (command.request_id, command.delivery_id):
         record = None if known_as is None else state.record(command.chat_id, known_as)
         if record is not None:
@@ -99,3 +112,28 @@ def _effect(command: Command, state: State, max_activities: int) -> Activity | N
         return changed
     state.drop(chat_id, activity.key)
     return None
+
+
+def joined(coming: Mapping[str, Activity], there: Mapping[str, Activity]) -> dict[str, Activity | None]:
+    """What becomes of activities, by key, that come to others: None where the same one is there already.
+
+    One whose name another has gets a number behind it, and a place for that at the end of a long name.
+    """
+    taken = {*coming, *there}
+    result: dict[str, Activity | None] = {}
+    for key, activity in coming.items():
+        end: Activity | None = activity
+        if key in there:
+            end = (
+                None if there[key] == activity else next(each for each in _numbered(activity) if each.key not in taken)
+            )
+        if end is not None:
+            taken.add(end.key)
+        result[key] = end
+    return result
+
+
+def _numbered(activity: Activity) -> Iterator[Activity]:
+    for number in count(2):
+        suffix = f" ({number})"
+        yield replace(activity, name=activity.name[: NAME_LENGTH - len(suffix)] + suffix)

@@ -152,6 +152,17 @@ class GuardedRepository:
     def update_chat(self, chat_id: int, *, changes: ChatChanges, call: Call) -> Chat:
         return self._guard.run(lambda inside: self._inner.update_chat(chat_id, changes=changes, call=inside), call)
 
+    def revoke_tokens(self, chat_id: int, *, now: datetime, call: Call) -> Chat:
+        return self._guard.run(lambda inside: self._inner.revoke_tokens(chat_id, now=now, call=inside), call)
+
+    def forget(self, chat_id: int, *, now: datetime, call: Call) -> Sequence[str]:
+        return self._guard.run(lambda inside: self._inner.forget(chat_id, now=now, call=inside), call)
+
+    def move(self, chat_id: int, *, to_chat_id: int, now: datetime, call: Call) -> tuple[Chat, Sequence[str]]:
+        return self._guard.run(
+            lambda inside: self._inner.move(chat_id, to_chat_id=to_chat_id, now=now, call=inside), call
+        )
+
     def ping(self, *, call: Call) -> None:
         self._guard.run(lambda inside: self._inner.ping(call=inside), call)
 

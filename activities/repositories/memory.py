@@ -23,7 +23,7 @@ from activities.domain import (
     name_key,
 )
 from activities.ports import RECORD_LIFETIME, Call
-from activities.repositories.commands import Record, apply_once
+from activities.repositories.commands import Record, apply_once, joined
 
 
 @dataclass(slots=True)
@@ -56,6 +56,7 @@ class MemoryRepository:
         self._shelves: dict[int, _Shelf] = {}
         self._chats: dict[int, Chat] = {}
         self._records: OrderedDict[tuple[int, UUID], tuple[Record, datetime]] = OrderedDict()
+        self._forgotten: dict[int, datetime] = {}
         self._now = datetime.min.replace(tzinfo=UTC)
 
     def apply(self, commands: Sequence[Command], *, now: datetime, call: Call) -> Sequence[Outcome]:
@@ -93,6 +94,33 @@ class MemoryRepository:
             self._chats[chat_id] = changes.applied_to(self._chat(chat_id))
             return self._chats[chat_id]
 
+    def revoke_tokens(self, chat_id: int, *, now: datetime, call: Call) -> Chat:
+        with self._lock:
+            self._chats[chat_id] = self._chat(chat_id).with_tokens_revoked(now)
+            return self._chats[chat_id]
+
+    def forget(self, chat_id: int, *, now: datetime, call: Call) -> Sequence[str]:
+        with self._lock:
+            for place in [place for place in self._records if place[0] == chat_id]:
+                del self._records[place]
+            return [*self._emptied(chat_id, now)]
+
+    def move(self, chat_id: int, *, to_chat_id: int, now: datetime, call: Call) -> tuple[Chat, Sequence[str]]:
+        with self._lock:
+            self._chats[to_chat_id] = self._chat(to_chat_id).joined_by(self._chat(chat_id))
+            moved = self._emptied(chat_id, now)
+            for activity in joined(moved, self._shelf(to_chat_id).by_key).values():
+                if activity is not None:
+                    self.put(to_chat_id, activity)
+            # In their order, by which the oldest are found.
+            records = self._records.items()
+            self._records = OrderedDict(
+                ((to_chat_id, known_as) if chat == chat_id else (chat, known_as), record)
+                for (chat, known_as), record in records
+                if chat != chat_id or (to_chat_id, known_as) not in self._records
+            )
+            return self._chat(to_chat_id), [*moved]
+
     def ping(self, *, call: Call) -> None:
         with self._lock:
             return
@@ -100,7 +128,7 @@ class MemoryRepository:
     def close(self) -> None:
         """There is nothing to give back."""
 
-    # What follows runs inside the lock. The first six are what `apply_once` works on.
+    # What follows runs inside the lock. The first seven are what `apply_once` works on.
 
     def find(self, chat_id: int, key: str) -> Activity | None:
         return self._shelf(chat_id).by_key.get(key)
@@ -120,6 +148,17 @@ class MemoryRepository:
 
     def remember(self, chat_id: int, known_as: UUID, record: Record) -> None:
         self._records[chat_id, known_as] = record, self._now
+
+    def forgotten_at(self, chat_id: int) -> datetime | None:
+        return self._forgotten.get(chat_id)
+
+    def _emptied(self, chat_id: int, now: datetime) -> dict[str, Activity]:
+        """The activities that the chat had."""
+        self._chats[chat_id] = Chat(
+            chat_id, tokens_valid_after=self._chat(chat_id).with_tokens_revoked(now).tokens_valid_after
+        )
+        self._forgotten[chat_id] = now
+        return self._shelves.pop(chat_id, _Shelf()).by_key
 
     def _find(self, chat_id: int, name: str) -> Activity:
         activity = self.find(chat_id, name_key(name))

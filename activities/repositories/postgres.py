@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -29,9 +29,10 @@ from activities.domain import (
     Update,
     Violation,
     name_key,
+    revoked_at,
 )
 from activities.ports import RECORD_LIFETIME, Call
-from activities.repositories.commands import Record, apply_once
+from activities.repositories.commands import Record, apply_once, joined
 from activities.repositories.database import Database, Row, Statement, Transaction
 
 DROP_EVERY = 100
@@ -96,6 +97,48 @@ class PostgresRepository:
             RETURNING timezone, language, tokens_valid_after"""
         (rows,) = self._database.ask(call, (text, [chat_id, *given, *given]), writes=True)
         return _chat(chat_id, rows)
+
+    def revoke_tokens(self, chat_id: int, *, now: datetime, call: Call) -> Chat:
+        text = f"""
+            INSERT INTO activities_chat (chat_id, tokens_valid_after) VALUES (%s, %s)
+            ON CONFLICT (chat_id) DO UPDATE SET tokens_valid_after = {_REVOKED}
+            RETURNING timezone, language, tokens_valid_after"""
+        (rows,) = self._database.ask(call, (text, [chat_id, revoked_at(now)]), writes=True)
+        return _chat(chat_id, rows)
+
+    def forget(self, chat_id: int, *, now: datetime, call: Call) -> Sequence[str]:
+        _, gone, _, _ = self._database.ask(
+            call,
+            _alone([chat_id]),
+            ("DELETE FROM activities_activity WHERE chat_id = %s RETURNING key", [chat_id]),
+            ("DELETE FROM activities_handledrequest WHERE chat_id = %s", [chat_id]),
+            _leave(chat_id, now),
+            writes=True,
+        )
+        return [key for (key,) in gone]
+
+    def move(self, chat_id: int, *, to_chat_id: int, now: datetime, call: Call) -> tuple[Chat, Sequence[str]]:
+        both = sorted((chat_id, to_chat_id))
+        here: dict[str, Activity] = {}
+        there: dict[str, Activity] = {}
+        with self._database.transaction(call, writes=True) as transaction:
+            _, _, rows = transaction.ask(
+                _alone(both),
+                ("SELECT FROM activities_chat WHERE chat_id = ANY(%s) ORDER BY chat_id FOR UPDATE", [both]),
+                (
+                    f"SELECT chat_id, {_COLUMNS} FROM activities_activity WHERE chat_id = ANY(%s) "
+                    "ORDER BY chat_id, key FOR UPDATE",
+                    [both],
+                ),
+            )
+            for owner, *row in rows:
+                activity = Activity(*row)
+                (here if owner == chat_id else there)[activity.key] = activity
+            ends = joined(here, there)
+            *_, chats = transaction.ask(
+                *_move(chat_id, to_chat_id, ends), _leave(chat_id, now), _find_chat(to_chat_id), last=True
+            )
+        return _chat(to_chat_id, chats), [*here]
 
     def ping(self, *, call: Call) -> None:
         self._database.ask(call, ("SELECT 1", []))
@@ -218,12 +261,16 @@ class _State:
                 WHERE chat_id = asked.chat_id AND request_id = asked.id AND handled_at > %s LIMIT 1
             ) AS found"""
         counts = "SELECT chat_id, count(*) FROM activities_activity WHERE chat_id = ANY(%s) GROUP BY chat_id"
-        _, stored, known, counted = transaction.ask(
+        queued = {each.chat_id for each in commands if each.accepted_at is not None}
+        forgotten = "SELECT chat_id, forgotten_at FROM activities_chat WHERE chat_id = ANY(%s)"
+        _, stored, known, counted, *left = transaction.ask(
             _alone(sorted({each.chat_id for each in commands})),
             (activities, _columns(sorted(places), 2)),
             (records, [*_columns(ids, 2), now - RECORD_LIFETIME]),
             (counts, [list(creating)]),
+            *([(forgotten, [list(queued)])] if queued else []),
         )
+        self._forgotten: dict[int, datetime | None] = dict(*left)
         for chat_id, key, *row in stored:
             self._stored[chat_id, key] = Activity(*row)
         for chat_id, known_as, fingerprint, outcome in known:
@@ -250,6 +297,9 @@ class _State:
 
     def remember(self, chat_id: int, known_as: UUID, record: Record) -> None:
         self._records[chat_id, known_as] = self._new_records[chat_id, known_as] = record
+
+    def forgotten_at(self, chat_id: int) -> datetime | None:
+        return self._forgotten.get(chat_id)
 
     def changes(self) -> list[Statement]:
         """What makes the database as it is here."""
@@ -331,13 +381,54 @@ def _columns(rows: Iterable[tuple[object, ...]], count: int) -> list[list[object
 
 
 def _alone(chats: Sequence[int]) -> Statement:
-    """Keeps others who create, or bring an id, out of these chats until the transaction's end.
+    """Keeps others who create, bring an id, forget or move out of these chats until the transaction's end.
 
     So no two take a chat's last place, and whoever comes with the same id while the first is under way waits for it.
     The chats are sorted, so that no two wait for one another.
     """
     text = "SELECT pg_advisory_xact_lock(hashtextextended('activities.chat', chat)) FROM unnest(%s::bigint[]) AS chat"
     return text, [list(chats)]
+
+
+_REVOKED = "GREATEST(activities_chat.tokens_valid_after + 1, EXCLUDED.tokens_valid_after)"
+"""As `Chat.with_tokens_revoked` has it."""
+
+
+def _leave(chat_id: int, now: datetime) -> Statement:
+    """Of the chat itself, only when it was left and since when tokens are good remains."""
+    text = f"""
+        INSERT INTO activities_chat (chat_id, tokens_valid_after, forgotten_at) VALUES (%s, %s, %s)
+        ON CONFLICT (chat_id) DO UPDATE
+        SET timezone = DEFAULT, language = DEFAULT, tokens_valid_after = {_REVOKED},
+            forgotten_at = EXCLUDED.forgotten_at"""
+    return text, [chat_id, revoked_at(now), now]
+
+
+def _move(chat_id: int, to_chat_id: int, ends: Mapping[str, Activity | None]) -> list[Statement]:
+    """Moves settings, activities and records; `ends` is what becomes of each activity."""
+    settings = """
+        INSERT INTO activities_chat AS there (chat_id, timezone, language)
+        SELECT %s, timezone, language FROM activities_chat WHERE chat_id = %s
+        ON CONFLICT (chat_id) DO UPDATE
+        SET timezone = COALESCE(NULLIF(there.timezone, 'UTC'), EXCLUDED.timezone),
+            language = COALESCE(NULLIF(there.language, 'en'), EXCLUDED.language)"""
+    known = [key for key, end in ends.items() if end is None]
+    renamed = [(key, end.key, end.name) for key, end in ends.items() if end is not None and end.key != key]
+    rename = """
+        UPDATE activities_activity SET chat_id = %s, key = new.key, name = new.name
+        FROM unnest(%s::text[], %s::text[], %s::text[]) AS new (former, key, name)
+        WHERE activities_activity.chat_id = %s AND activities_activity.key = new.former"""
+    handled_there = """
+        DELETE FROM activities_handledrequest WHERE chat_id = %s
+        AND request_id IN (SELECT request_id FROM activities_handledrequest WHERE chat_id = %s)"""
+    return [
+        (settings, [to_chat_id, chat_id]),
+        ("DELETE FROM activities_activity WHERE chat_id = %s AND key = ANY(%s)", [chat_id, known]),
+        (rename, [to_chat_id, *_columns(renamed, 3), chat_id]),
+        ("UPDATE activities_activity SET chat_id = %s WHERE chat_id = %s", [to_chat_id, chat_id]),
+        (handled_there, [chat_id, to_chat_id]),
+        ("UPDATE activities_handledrequest SET chat_id = %s WHERE chat_id = %s", [to_chat_id, chat_id]),
+    ]
 
 
 def _find(chat_id: int, name: str) -> Statement:

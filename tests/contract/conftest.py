@@ -1,4 +1,4 @@
-"""The backends, each started once; every test has chats of its own in it."""
+"""The backends, each started once for a module; every test has chats of its own in it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST = 450
 _chat_ids = count(1000, 10)
 
 
-@pytest.fixture(scope="session", params=BACKENDS)
+@pytest.fixture(scope="module", params=BACKENDS)
 def started(request: pytest.FixtureRequest) -> Iterator[Backend]:
     with starting(request, MOST) as backend:
         yield backend

@@ -30,19 +30,19 @@ from activities.domain import (
     Update,
     Violation,
 )
-from activities.ports import Call, Cancelled
+from activities.ports import Call, Cancelled, Chats
 
 
 class HttpActivities:
-    """`Activities` of a service at `url`, which is shown a service token."""
+    """`Activities` of a service at `url`, shown a service token. `others` do what HTTP has no operation for."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, others: Chats) -> None:
         # Many at once are part of the suite, and each has its answer within the server's limit.
         limits = httpx.Limits(max_connections=64)
         self._http = httpx.Client(
             base_url=f"{url}/api/v1/", headers={"Authorization": f"Bearer {token}"}, timeout=60, limits=limits
         )
-        self.chats = HttpChats(self._http)
+        self.chats = HttpChats(self._http, others)
 
     def create(self, chat_id: int, *, activity: Activity, call: Call) -> Activity:
         body = {"name": activity.name, **_written(vars(activity))}
@@ -96,8 +96,9 @@ class HttpActivities:
 class HttpChats:
     """`Chats` of the same service."""
 
-    def __init__(self, http: httpx.Client) -> None:
+    def __init__(self, http: httpx.Client, others: Chats) -> None:
         self._http = http
+        self.revoke_tokens, self.move = others.revoke_tokens, others.move
 
     def get(self, chat_id: int, *, call: Call) -> Chat:
         return Chat(**_ask(self._http, "GET", "chat/", chat_id, call))
@@ -106,6 +107,9 @@ class HttpChats:
         given = {"timezone": changes.timezone, "language": changes.language}
         body = {name: value for name, value in given.items() if value is not None}
         return Chat(**_ask(self._http, "PATCH", "chat/", chat_id, call, body=body))
+
+    def forget(self, chat_id: int, *, call: Call) -> None:
+        assert _ask(self._http, "DELETE", "chat/", chat_id, call, status=204) is None
 
 
 def _ask(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 from functools import partial
@@ -490,8 +492,12 @@ def test_a_refusal_that_was_final_stays_so_for_its_request(backend, chat):
 def test_a_failure_of_the_store_is_no_answer_to_keep(backend, chat, error):
     call = Call(request_id=uuid4())
     backend.store.error = error
+    if backend.is_queued:
+        impatient, error = replace(call, deadline=time.monotonic() + 0.5), OutcomePending()
+    else:
+        impatient = call
     with pytest.raises(type(error)):
-        backend.activities.create(chat, activity=activity(), call=call)
+        backend.activities.create(chat, activity=activity(), call=impatient)
     backend.store.error = None
     assert backend.activities.create(chat, activity=activity(), call=call) == activity()
 
@@ -567,7 +573,9 @@ def test_commands_given_together_end_each_for_itself(backend, new_chat):
         Delete(chat_id=there, name="a"),
         Delete(chat_id=there, name="a"),
     ]
-    assert list(backend.activities.apply(commands, call=Call())) == [
+    together = [[each] for each in commands] if backend.is_queued else [commands]
+    ends = [end for several in together for end in backend.activities.apply(several, call=Call())]
+    assert ends == [
         activity("a"),
         activity("a"),
         ActivityExists(name="a"),
@@ -601,17 +609,19 @@ def test_an_error_is_the_same_however_far_it_came(backend, chat, error):
     backend.store.error = error
     port = backend.activities
     asks: list[Callable[[], object]] = [
-        lambda: port.create(chat, activity=activity(), call=Call()),
         lambda: port.get(chat, name="x", call=Call()),
         lambda: port.list(chat, page=Page(), call=Call()),
         lambda: port.today(chat, page=Page(), call=Call()),
         lambda: list(port.stream(chat, order=NAME, call=Call())),
-        lambda: port.update(chat, name="x", changes=ActivityChanges(), call=Call()),
-        lambda: port.delete(chat, name="x", call=Call()),
         lambda: backend.chats.get(chat, call=Call()),
         lambda: backend.chats.update(chat, changes=ChatChanges(), call=Call()),
     ]
-    for ask in asks:
+    writes: list[Callable[[], object]] = [
+        lambda: port.create(chat, activity=activity(), call=Call()),
+        lambda: port.update(chat, name="x", changes=ActivityChanges(), call=Call()),
+        lambda: port.delete(chat, name="x", call=Call()),
+    ]
+    for ask in asks if backend.is_queued else [*asks, *writes]:
         with pytest.raises(ActivitiesError) as raised:
             ask()
         assert raised.value == error

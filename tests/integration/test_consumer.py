@@ -170,6 +170,21 @@ def test_what_comes_again_is_done_once_and_answered_alike(consumer, sender, told
         assert answer(told, request_id, count) == activity("pill")
 
 
+def test_a_command_that_waits_while_its_chat_is_forgotten_has_no_effect(
+    consumer, unsteady, sender, told, parts, chat_id
+) -> None:
+    waiting = uuid4()
+
+    def forget(commands: Sequence[Command]) -> None:
+        if any(each.request_id == waiting for each in commands):
+            parts.chats.forget(chat_id, call=Call())
+
+    unsteady.before = forget
+    create = Create(chat_id=chat_id, activity=activity("pill"))
+    assert answer(told, sender.send(create, waiting)) == ActivityNotFound(name="pill")
+    assert answer(told, sender.send(create)) == activity("pill")
+
+
 @pytest.mark.parametrize("headers", [[], [(REQUEST_ID, b"no uuid")], [(REQUEST_ID, b"\xff")]])
 def test_its_position_stands_in_for_a_valid_request_id(consumer, sender, told, chat_id, headers) -> None:
     record = record_of(Create(chat_id=chat_id, activity=activity("pill")), uuid4())
@@ -214,15 +229,12 @@ def test_a_poison_record_between_two_good_ones_is_put_aside_and_blocks_nothing(
 
 
 def test_a_dead_letter_that_is_sent_back_is_tried_again(consumer, sender, told, servers, chat_id) -> None:
-    position = sender.raw(DELETE, chat_id, b"\xff garbage")
+    garbage = b"\xff" + uuid4().bytes
+    position = sender.raw(DELETE, chat_id, garbage)
     eventually(lambda: position in {each.position for each in DeadLetters(servers).all()})
     with closing(DeadLetters(servers)) as letters:
         letters.send_back(letter_of(servers, position))
-        eventually(
-            lambda: (
-                sum(each.value == b"\xff garbage" and each.key == str(chat_id).encode() for each in letters.all()) == 2
-            )
-        )
+        eventually(lambda: [each.value for each in letters.all()].count(garbage) == 2)
 
 
 @contextmanager
@@ -237,7 +249,7 @@ def topic(servers: str, name: str) -> Iterator[str]:
 
 
 def test_what_comes_by_a_topic_of_a_newer_release_is_put_aside(servers, unsteady, told, sender, chat_id) -> None:
-    with topic(servers, f"activities.new{chat_id}") as new, consuming(servers, unsteady, told):
+    with topic(servers, f"activities.new-{uuid4()}") as new, consuming(servers, unsteady, told):
         position = sender.raw(new, chat_id, b"")
         eventually(lambda: position in {each.position for each in DeadLetters(servers).all()})
     assert new in letter_of(servers, position).reason
@@ -246,7 +258,7 @@ def test_what_comes_by_a_topic_of_a_newer_release_is_put_aside(servers, unsteady
 def test_when_nearly_everything_is_refused_the_consumer_stops_instead_of_draining(
     servers, unsteady, told, sender, chat_id
 ) -> None:
-    with topic(servers, f"bad-release-{chat_id}") as bad, closing(DeadLetters(servers)) as letters:
+    with topic(servers, f"bad-release-{uuid4()}") as bad, closing(DeadLetters(servers)) as letters:
         for _ in range(2 * REFUSED_OF):
             sender.raw(bad, chat_id, b"new")
         consumer = Consumer(
@@ -299,16 +311,23 @@ def test_a_consumer_that_does_not_get_on_says_so(consumer, sender, told, unstead
 def test_a_command_that_a_fault_of_ours_breaks_harms_no_neighbour(
     consumer, sender, told, unsteady, servers, chat_id
 ) -> None:
+    bad = f"bad {uuid4()}"
+
     def fail(commands: Sequence[Command]) -> None:
-        if any(isinstance(each, Create) and each.activity.name == "bad" for each in commands):
+        if any(isinstance(each, Create) and each.activity.name == bad for each in commands):
             raise LookupError("a bug")
 
     unsteady.before = fail
-    ids = {name: sender.send(Create(chat_id=chat_id, activity=activity(name))) for name in ("one", "bad", "two")}
+    ids = {name: sender.send(Create(chat_id=chat_id, activity=activity(name))) for name in ("one", bad, "two")}
     assert answer(told, ids["one"]) == activity("one")
     assert answer(told, ids["two"]) == activity("two")
-    eventually(lambda: any("LookupError" in each.reason for each in DeadLetters(servers).all()))
-    assert not told.under(ids["bad"])
+
+    def reasons() -> list[str]:
+        return [each.reason for each in DeadLetters(servers).all() if bad.encode() in (each.value or b"")]
+
+    eventually(lambda: reasons() != [])
+    assert reasons() == ["it cannot be applied: LookupError"]
+    assert not told.under(ids[bad])
 
 
 def test_without_redis_the_commands_are_done_all_the_same(consumer, sender, told, parts, chat_id, caplog) -> None:

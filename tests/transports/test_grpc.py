@@ -364,10 +364,9 @@ def test_a_service_must_name_the_chat_and_a_reading_one_cannot_write(client: Cli
     assert error.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
-@pytest.mark.parametrize("rpc", ["ChatRevokeTokens", "ChatForget", "ChatMove"])
-def test_what_is_not_there_says_so(client: Client, rpc: str) -> None:
-    request = getattr(chats_pb, f"{rpc}Request")()
-    error = refusal(lambda: client.call(getattr(client.chats, rpc), request))
+def test_what_is_not_there_says_so(client: Client) -> None:
+    raw = client.channel.unary_unary("/activities.v1.ChatService/ChatMerge", bytes, bytes)
+    error = refusal(lambda: raw(b"", metadata=client.metadata, timeout=SECONDS))
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
 
 

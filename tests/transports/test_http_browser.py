@@ -253,7 +253,8 @@ def test_the_schema_tells_all_of_every_operation(served: Served) -> None:
     }
     assert operations.keys() == {
         "listActivities", "createActivity", "getActivity", "replaceActivity", "updateActivity", "deleteActivity",
-        "listToday", "streamActivities", "getChat", "updateChat", "login", "loginPage", "logout", "health", "ready",
+        "listToday", "streamActivities", "getChat", "updateChat", "forgetChat",
+        "login", "loginPage", "logout", "health", "ready",
     }  # fmt: skip
     for operation_id, operation in operations.items():
         assert operation["summary"]

@@ -82,22 +82,25 @@ class ChatServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ChatRevokeTokens(self, request, context):
-        """Makes every token issued so far for the chat worthless.
+        """Makes every token issued so far for the chat worthless: within a second everywhere, with the token that asks.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ChatForget(self, request, context):
-        """Erases the chat and everything that belongs to it.
+        """Erases the chat's activities, settings and the answers kept for its request ids, and revokes its tokens. It cannot be
+        undone. A command that was accepted before, and is carried out after, has no effect: it is answered with NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ChatMove(self, request, context):
-        """Moves everything that belongs to a chat to another one, as when a group becomes a supergroup. Service tokens
-        only.
+        """Moves everything that belongs to a chat to another one, as when a group becomes a supergroup; returns that one.
+        Service tokens only. What the other one has stays as it is: an activity whose name is taken there comes as
+        "name (2)", one that is the same in everything is there already, and a setting comes where there is none yet. The
+        chat that is left has nothing, and its tokens are revoked. Safe to repeat.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
