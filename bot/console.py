@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import groupby
 
@@ -16,6 +16,7 @@ from wcwidth import wcswidth
 from activities.cli import STOP_SECONDS
 from activities.domain import ActivitiesError
 from bot import texts
+from bot.chat_settings import LANGUAGE_NAMES, REGIONS, REVOKE, zones_in
 from bot.commands import Commands, spoken
 from bot.replies import NAME_COLUMN, Reply, Row, Text, plain
 from bot.words import quoted
@@ -23,6 +24,11 @@ from bot.words import quoted
 _INDENT = "  "
 _GAP = "   "
 _NAMED = ("/get", "/update", "/delete")
+_VALUES: Mapping[str, Sequence[str]] = {
+    "/timezone": ["UTC", *(zone for region in REGIONS for zone in zones_in(region))],
+    "/language": list(LANGUAGE_NAMES),
+    "/token": [REVOKE],
+}
 
 
 def aligned(reply: Reply) -> str:
@@ -86,7 +92,7 @@ class Conversation:
     def from_terminal(self) -> None:
         """Asks for lines, with history and completion, until Ctrl-D or Ctrl-C."""
         session: PromptSession[str] = PromptSession(
-            completer=ThreadedCompleter(_Completer(self._commands, self._chat_id, self._language)),
+            completer=ThreadedCompleter(_Completer(self._commands, self._chat_id, lambda: self._language)),
             complete_while_typing=False,
         )
         with self._until_signalled(), suppress(EOFError, KeyboardInterrupt):
@@ -97,7 +103,7 @@ class Conversation:
                     self._show(self._replies_to(line))
 
     def _replies_to(self, line: str) -> Iterable[Reply]:
-        return self._commands.answer(line, chat_id=self._chat_id, language=self._language)
+        return self._commands.answer(line, chat_id=self._chat_id, speaks=self._language)
 
     def _replies_to_bytes(self, line: bytes) -> Iterable[Reply]:
         try:
@@ -110,7 +116,8 @@ class Conversation:
         self._busy = True
         self._write(before)
         for reply in replies:
-            self._write(aligned(reply) + "\n")
+            self._write(aligned(reply.without_buttons) + "\n")
+            self._language = reply.language or self._language
             if self._ending:
                 break
         self._busy = False
@@ -137,9 +144,9 @@ class Conversation:
 
 
 class _Completer(Completer):
-    """Completes commands, and the chat's names where a command wants one."""
+    """Completes commands and what they want: the chat's names, time zones."""
 
-    def __init__(self, commands: Commands, chat_id: int, language: str) -> None:
+    def __init__(self, commands: Commands, chat_id: int, language: Callable[[], str]) -> None:
         self._commands = commands
         self._chat_id = chat_id
         self._language = language
@@ -148,7 +155,7 @@ class _Completer(Completer):
         typed = document.text_before_cursor.lstrip()
         command, space, word = typed.partition(" ")
         if not space:
-            with translation.override(self._language):
+            with translation.override(self._language()):
                 usages = [usage.translated() for usage in texts.USAGES]
             for usage in usages:
                 if f"/{usage.command}".startswith(command):
@@ -157,6 +164,10 @@ class _Completer(Completer):
             for name in self._names():
                 if quoted(name).startswith(word) or name.startswith(word):
                     yield Completion(quoted(name), -len(word), display=name)
+        else:
+            for value in _VALUES.get(command, ()):
+                if value.lower().startswith(word.lower()):
+                    yield Completion(value, -len(word))
 
     def _names(self) -> list[str]:
         try:

@@ -10,6 +10,8 @@ MOST_UNITS = 4096
 """The longest message that Telegram takes, in UTF-16 code units."""
 _ROW_MARGIN = 64
 """What a layout may add to a row's cells: a bullet and separators, or the padding of columns."""
+MOST_DATA_BYTES = 64
+"""The longest data of a button that Telegram takes, in UTF-8."""
 NAME_COLUMN = 32
 """The widest first column that a layout lines up; a longer cell stands on a line of its own."""
 
@@ -40,10 +42,53 @@ Line = Text | Row | Copy
 
 
 @dataclass(frozen=True, slots=True)
+class Button:
+    """A button under a message; its `data` comes back when it is pressed."""
+
+    label: str
+    data: str
+
+    def __post_init__(self) -> None:
+        if len(self.data.encode()) > MOST_DATA_BYTES:
+            raise ValueError(f"{self.data!r} is longer than {MOST_DATA_BYTES} bytes")
+
+
+Buttons = tuple[tuple[Button, ...], ...]
+"""Rows of buttons."""
+NOWHERE = "-"
+"""The data of a button that only shows something."""
+
+
+def pager(data: str, number: int, last: int) -> Buttons:
+    """The way from page `number` to those beside it, if there are any; `data` and a page's number lead there."""
+    if last <= 1:
+        return ()
+    back = [Button("‹", f"{data}{number - 1}")] if number > 1 else []
+    on = [Button("›", f"{data}{number + 1}")] if number < last else []
+    return ((*back, Button(f"{number}/{last}", NOWHERE), *on),)
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
-    """One message. Its lines are text without markup, and no layout here makes them longer than `MOST_UNITS`."""
+    """One message. Its lines are text without markup, and no layout here makes them longer than `MOST_UNITS`.
+
+    A reply without lines is its notice alone.
+    """
 
     lines: tuple[Line, ...]
+    buttons: Buttons = ()
+    typed: tuple[Line, ...] = ()
+    """What stands after the lines where there are no buttons."""
+    replaces: bool = False
+    """Whether it takes the place of the message whose button was pressed."""
+    notice: str = ""
+    """What is shown for a moment to the one who pressed a button, at most 200 characters."""
+    language: str = ""
+    """The language in which the chat goes on, when it was chosen just now."""
+
+    @property
+    def without_buttons(self) -> Reply:
+        return Reply(self.lines + self.typed)
 
 
 def plain(reply: Reply) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from types import MappingProxyType
 
 from django.utils.translation import gettext as _
@@ -42,6 +43,9 @@ USAGES = (
         gettext_noop("change an activity; _ keeps what is there"),
     ),
     Usage("delete", gettext_noop("<name>"), gettext_noop("delete an activity")),
+    Usage("timezone", gettext_noop("[zone]"), gettext_noop("your time zone, which says what today is")),
+    Usage("language", "[en|ru]", gettext_noop("the language I speak")),
+    Usage("token", "[revoke]", gettext_noop("a key to your activities for other programs")),
     Usage("examples", "", gettext_noop("lines to copy")),
     Usage("help", "", gettext_noop("this list")),
     Usage("start", "", gettext_noop("what I am for")),
@@ -61,8 +65,16 @@ def days_later(days: int) -> str:
     return _("+{days}d").format(days=days)
 
 
-def day_with_weekday(value: date) -> str:
-    weekdays = (
+def days_more(days: int) -> str:
+    return ngettext("+{days} day", "+{days} days", days).format(days=days)
+
+
+def days_counted(days: int) -> str:
+    return ngettext("{days} day", "{days} days", days).format(days=days)
+
+
+def weekdays() -> tuple[str, ...]:
+    return (
         pgettext("in a date", "Mon"),
         pgettext("in a date", "Tue"),
         pgettext("in a date", "Wed"),
@@ -71,7 +83,14 @@ def day_with_weekday(value: date) -> str:
         pgettext("in a date", "Sat"),
         pgettext("in a date", "Sun"),
     )
-    return f"{weekdays[value.weekday()]} {day(value)}"
+
+
+def day_with_weekday(value: date) -> str:
+    return f"{weekdays()[value.weekday()]} {day(value)}"
+
+
+def moment(value: datetime) -> str:
+    return f"{day_with_weekday(value.date())}, {value:%H:%M}"
 
 
 def times_a_day(times: int) -> str:
@@ -105,7 +124,7 @@ def described(activity: Activity) -> str:
         quantity=quantity_text(activity.quantity_per_time),
         times=times_a_day(activity.times_per_day),
         period=period(activity),
-        days=ngettext("{days} day", "{days} days", days).format(days=days),
+        days=days_counted(days),
     )
 
 
@@ -206,16 +225,70 @@ def example_words() -> tuple[str, ...]:
     return (_("vitamin C"), _("today"), days_later(10), "2", "0.5")
 
 
+def word_of(value: object) -> str:
+    """The word that means a field's value."""
+    if isinstance(value, date):
+        return day(value)
+    return quantity_text(value) if isinstance(value, Decimal) else str(value)
+
+
+def words_of(activity: Activity) -> dict[str, str]:
+    """The words that mean this activity, by field."""
+    return {name: word_of(getattr(activity, name)) for name in FIELDS}
+
+
 def add_line(activity: Activity) -> str:
     """The command that makes this activity."""
-    words = (
-        activity.name,
-        day(activity.begin_date),
-        day(activity.end_date),
-        str(activity.times_per_day),
-        quantity_text(activity.quantity_per_time),
-    )
-    return f"/add {joined(words)}"
+    return f"/add {joined(words_of(activity).values())}"
+
+
+def question(field: str, command: str) -> str:
+    questions = {
+        "name": _("Which one is to change? Choose, or write its name.")
+        if command == "update"
+        else _("What is it called?"),
+        "begin_date": _("From which day? Choose, or write a date like 20.07.2026 or +10d."),
+        "end_date": _(
+            "Until which day? Choose, or write a date like 20.07.2026, or +10d for 10 days after the begin date."
+        ),
+        "times_per_day": _("How many times a day? Choose, or write a number up to 100."),
+        "quantity_per_time": _("How much each time? Choose, or write a number like 0.25."),
+    }
+    return questions[field]
+
+
+def so_far(words: Mapping[str, str]) -> str:
+    """What is known of an activity that is being asked for."""
+    parts = {
+        "name": isolated(words.get("name", "")),
+        "begin_date": _("from {begin}").format(begin=words.get("begin_date")),
+        "end_date": _("until {end}").format(end=words.get("end_date")),
+        "times_per_day": times_a_day(int(words.get("times_per_day", 1))),
+        "quantity_per_time": _("{quantity} each time").format(quantity=words.get("quantity_per_time")),
+    }
+    return ", ".join(part for field, part in parts.items() if field in words)
+
+
+def day_word(word: str) -> str:
+    """The label of a button that means `today` or `tomorrow`."""
+    return pgettext("button", "Today") if word == "today" else pgettext("button", "Tomorrow")
+
+
+def region(name: str) -> str:
+    """A region of the time zone database, in the person's language."""
+    regions = {
+        "Africa": _("Africa"),
+        "America": _("America"),
+        "Antarctica": _("Antarctica"),
+        "Arctic": _("Arctic"),
+        "Asia": _("Asia"),
+        "Atlantic": _("Atlantic Ocean"),
+        "Australia": _("Australia"),
+        "Europe": _("Europe"),
+        "Indian": _("Indian Ocean"),
+        "Pacific": _("Pacific Ocean"),
+    }
+    return regions.get(name, name)
 
 
 # ---------------------------------------------------------------------------------- what is wrong
@@ -325,3 +398,7 @@ def like_this(command: str) -> Copy:
 
 def reference(request_id: object) -> Text:
     return Text(_("If it stays like this, tell whoever runs this bot: {reference}").format(reference=request_id))
+
+
+def not_for_this_chat(chat_id: int) -> str:
+    return _("Sorry, I serve a few chats only, and this one ({chat_id}) is not among them.").format(chat_id=chat_id)

@@ -38,7 +38,7 @@ from tests.examples import ODD_NAMES, names
 EACH_LANGUAGE = pytest.mark.parametrize("language", ["en", "ru"])
 REFUSAL = re.compile("Like this|Например, так|I know no|Не знаю|already have|уже есть|Sorry|Извините|no activities")
 LONG = "x" * 100_000
-EVERY_COMMAND = {"start", "help", "examples", "list", "list_stream", "get", "today", "add", "delete", "update"}
+EVERY_COMMAND = {usage.command for usage in texts.USAGES}
 
 
 def stored(talk: Talk) -> list[Activity]:
@@ -227,6 +227,11 @@ def test_a_line_that_is_no_command_gets_a_short_hint(talk, line):
     assert talk.say(line) == "I understand commands. /help shows them all."
 
 
+@pytest.mark.parametrize(("typed", "meant"), [("/timezon", "/timezone"), ("/lang", "/language"), ("/tokens", "/token")])
+def test_an_unknown_command_suggests_a_near_one(talk, typed, meant):
+    assert talk.say(typed).endswith(f"Did you mean {meant}?")
+
+
 def test_an_unknown_command_of_any_length_gets_a_short_answer(talk):
     assert units(talk.say("/" + LONG)) < 200
 
@@ -375,7 +380,7 @@ def test_a_stream_holds_its_place_as_long_as_it_is_read(full, settings):
 
 def test_the_language_does_not_leak_to_the_reader(full):
     with translation.override("en"):
-        replies = full.commands.answer("/list_stream", chat_id=1, language="ru")
+        replies = full.commands.answer("/list_stream", chat_id=1, speaks="ru")
         assert "Все ваши дела" in plain(next(replies))
         assert translation.get_language() == "en"
         replies.close()

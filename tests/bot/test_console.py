@@ -114,6 +114,18 @@ def test_the_language_comes_from_the_locale_or_the_option():
     assert piped("hello\n", "--language", "ru").stdout.decode() == russian
 
 
+def test_a_language_that_is_chosen_is_spoken_from_then_on():
+    done = piped("/language ru\nhello\n/language\n", "--language", "en")
+    assert done.stdout.decode().splitlines() == [
+        "Теперь я говорю с вами по-русски.",
+        "",
+        "Я понимаю команды. Все они — в /help.",
+        "",
+        "Я говорю с вами по-русски.",
+        "English: /language en",
+    ]
+
+
 @pytest.mark.parametrize(
     ("variables", "language"),
     [
@@ -264,6 +276,22 @@ def test_a_terminal_has_a_prompt_history_and_completion(terminal):
     terminal.wait_for('"vitamin C"')
     terminal.type("\r")
     terminal.wait_for("0.5 each time, 2 times a day")
+
+
+def test_a_terminal_completes_zones_and_speaks_the_language_that_was_chosen(terminal):
+    terminal.wait_for("\n>")
+    terminal.type("/timez\t")
+    terminal.wait_for("/timezone")
+    terminal.type(" europe/mos\t")
+    terminal.wait_for("Europe/Moscow")
+    terminal.type("\r")
+    terminal.wait_for("Your time zone is Europe/Moscow now")
+    terminal.wait_for("\n>")
+    terminal.type("/language ru\r")
+    terminal.wait_for("Теперь я говорю с вами по-русски.")
+    terminal.wait_for("\n>")
+    terminal.type("hello\r")
+    terminal.wait_for("Я понимаю команды.")
 
 
 @pytest.mark.parametrize("keys", ["\x04", "\x03"])

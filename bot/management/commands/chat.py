@@ -34,7 +34,7 @@ class Command(OneLineCommand):
         except Broken as broken:
             raise wrong(f"--chat-id: {Violation('chat_id', broken.code, broken.params).message}") from None
         parts = container()
-        commands = Commands(parts.activities, parts.chats, parts.streams, clock=utc_now)
+        commands = Commands(parts.activities, parts.chats, parts.streams, access=parts.access, clock=utc_now)
         conversation = Conversation(commands, chat_id=chat_id, language=options["language"], write=_write)
         try:
             if sys.stdin is None or sys.stdout is None:
