@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Callable
 from io import StringIO
@@ -96,6 +97,25 @@ def address(text: str) -> str:
     if text:
         host_and_port(text)
     return text
+
+
+def bot_token(text: str) -> str:
+    """Reads a token of Telegram's, or nothing; it becomes part of URLs."""
+    if not re.fullmatch(r"[A-Za-z0-9:_-]*", text):
+        raise ValueError("a token")
+    return text
+
+
+def web_url(*schemes: str) -> Callable[[str], str]:
+    """Reads a URL of one of these schemes, or nothing."""
+
+    def read(text: str) -> str:
+        parts = urlsplit(text)
+        if text and (parts.scheme not in schemes or not parts.hostname or parts.query or parts.fragment):
+            raise ValueError(text)
+        return text
+
+    return read
 
 
 def servers(text: str) -> str:

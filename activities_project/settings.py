@@ -9,6 +9,7 @@ from environs import Env
 from activities.access import ServiceToken
 from activities_project.environment import (
     address,
+    bot_token,
     checked,
     durable_database,
     file,
@@ -20,6 +21,7 @@ from activities_project.environment import (
     redis_url,
     required,
     servers,
+    web_url,
     whole,
     words,
 )
@@ -94,6 +96,37 @@ REDIS_URL = checked(
     required(redis_url) if WRITES_ARE_QUEUED else redis_url,
     default="",
     expected="expected redis://:PASSWORD@HOST:PORT/0",
+)
+TELEGRAM_BOT_TOKEN = checked(
+    env, "TELEGRAM_BOT_TOKEN", bot_token, default="", expected="expected a token of BotFather's, digits:letters"
+)
+TELEGRAM_API_BASE_URL = checked(
+    env,
+    "TELEGRAM_API_BASE_URL",
+    web_url("http", "https"),
+    default="https://api.telegram.org/bot",
+    expected="expected a URL, to which the token is appended, like https://api.telegram.org/bot",
+)
+TELEGRAM_ALLOWED_CHAT_IDS = checked(
+    env,
+    "TELEGRAM_ALLOWED_CHAT_IDS",
+    lambda text: frozenset(map(int, words(text))),
+    default="",
+    expected="expected chat ids, separated by commas, like 42,-1001234567890",
+)
+TELEGRAM_WEBHOOK_URL = checked(
+    env,
+    "TELEGRAM_WEBHOOK_URL",
+    web_url("https", "http"),  # without TLS a Bot API server of one's own takes it
+    default="",
+    expected="expected a URL like https://bot.example.com",
+)
+TELEGRAM_WEBHOOK_ADDRESS = checked(
+    env,
+    "TELEGRAM_WEBHOOK_ADDRESS",
+    address,
+    default="127.0.0.1:8443",
+    expected="expected HOST:PORT like 127.0.0.1:8443",
 )
 METRICS_ADDRESS = checked(
     env, "METRICS_ADDRESS", address, default="", expected="expected HOST:PORT like 127.0.0.1:9100"
@@ -289,6 +322,9 @@ LOGGING = {
         "kafka": {"level": "WARNING"},  # below that it tells of each connection
         # A broker that is away is told once by whoever needs it, not with each try.
         **{f"kafka.{part}": {"level": "CRITICAL"} for part in ("net", "cluster", "producer")},
+        "httpx": {"level": "WARNING"},  # below that it tells each URL, and Telegram's have the token in them
+        "httpcore": {"level": "WARNING"},
+        "telegram": {"level": "CRITICAL"},  # it quotes what people wrote; the bot tells of errors itself
         "uvicorn": {"level": "ERROR"},  # its warnings are of what callers send wrong, and of websockets, which we lack
     },
 }

@@ -30,7 +30,7 @@ SECONDS = 60  # what a test waits at most for anything
 
 def environment(**changes: str) -> dict[str, str]:
     """What a newcomer's shell has: none of the product's settings."""
-    ours = ("ACTIVITIES_", "DJANGO_", "LOG_", "DATABASE_", "REDIS_", "KAFKA_", "TLS_")
+    ours = ("ACTIVITIES_", "DJANGO_", "LOG_", "DATABASE_", "REDIS_", "KAFKA_", "TLS_", "TELEGRAM_", "METRICS_")
     return {**{key: value for key, value in os.environ.items() if not key.startswith(ours)}, **changes}
 
 

@@ -1,12 +1,14 @@
-"""`manage.py serve`: HTTP and gRPC in one process."""
+"""`manage.py serve`: HTTP, gRPC and the bot in one process."""
+
+from __future__ import annotations
 
 import shlex
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from activities.cli import (
     STOP_SECONDS,
@@ -15,13 +17,17 @@ from activities.cli import (
     listening_host,
     reached_at,
     until_signalled,
+    wrong,
 )
 from activities.container import Container, container
 from activities.tls import server_tls
 
+if TYPE_CHECKING:
+    from bot.telegram import TelegramBot
+
 
 class Command(OneLineCommand):
-    help = "Serves HTTP and gRPC in one process until SIGTERM or Ctrl-C."
+    help = "Serves HTTP, gRPC and, with TELEGRAM_BOT_TOKEN, the bot in one process until SIGTERM or Ctrl-C."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--local", action="store_true", help="keep everything in memory; needs nothing else")
@@ -48,22 +54,34 @@ class Command(OneLineCommand):
         except OSError as failed:
             http.stop()
             raise cannot_listen("--grpc", options["grpc"], failed) from None
+        try:
+            bot, telegram = _bot(parts, insecure=options["insecure"])
+        except CommandError:
+            http.stop()
+            grpc.stop(0)
+            raise
         # Whoever names a host to listen on means requests to it.
         settings.ALLOWED_HOSTS = [*settings.ALLOWED_HOSTS, reached_at(http_host)]
         with until_signalled() as stopping:
             grpc.start()
             http.start()
+            if bot is not None:
+                bot.start()
             url = f"{'https' if tls else 'http'}://{reached_at(http_host)}:{http.port}"
             flags = ("" if tls else "-plaintext ") + ("" if reflected else _protos())
-            self._say_where(parts, url, f"{reached_at(grpc_host)}:{grpc.port}", flags)
+            self._say_where(parts, url, f"{reached_at(grpc_host)}:{grpc.port}", flags, telegram)
             stopping.wait()
-            stop_grpc = threading.Thread(target=grpc.stop, args=(STOP_SECONDS,))
-            stop_grpc.start()
+            others = [threading.Thread(target=grpc.stop, args=(STOP_SECONDS,))]
+            if bot is not None:
+                others.append(threading.Thread(target=bot.close))
+            for other in others:
+                other.start()
             http.stop()
-            stop_grpc.join()
+            for other in others:
+                other.join()
             parts.close()
 
-    def _say_where(self, parts: Container, url: str, grpc_address: str, flags: str) -> None:
+    def _say_where(self, parts: Container, url: str, grpc_address: str, flags: str, telegram: str) -> None:
         token = parts.access.issue(1)
         create = '{"name": "vitamin C", "begin_date": "2026-01-01", "end_date": "2999-12-31", "times_per_day": 2, '
         lines = [
@@ -72,6 +90,7 @@ class Command(OneLineCommand):
             f"Swagger  {url}/api/docs/",
             f"gRPC     {grpc_address}",
             f"metrics  {url}/metrics",
+            *([f"Telegram {telegram}"] if telegram else []),
             f"token: {token}",
             "Try it in another terminal:",
             f"curl -H 'Authorization: Bearer {token}' {url}/api/v1/today/",
@@ -79,6 +98,22 @@ class Command(OneLineCommand):
             f'"quantity_per_time": 0.5}}\' {grpc_address} activities.v1.ActivityService/ActivityCreate',
         ]
         self.say("\n".join(lines))
+
+
+def _bot(parts: Container, *, insecure: bool) -> tuple[TelegramBot | None, str]:
+    """The bot, when there is to be one, and what to say of it."""
+    if not settings.TELEGRAM_BOT_TOKEN:
+        return None, ""
+    from bot.telegram import OutOfReach, WrongToken, telegram_bot
+
+    bot = telegram_bot(parts, insecure=insecure)
+    try:
+        return bot, f"@{bot.check()}"
+    except WrongToken:
+        bot.close()
+        raise wrong("TELEGRAM_BOT_TOKEN: Telegram knows no bot with this token") from None
+    except OutOfReach as failed:
+        return bot, f"{failed}; it is tried again"
 
 
 def _protos() -> str:
