@@ -128,6 +128,13 @@ TELEGRAM_WEBHOOK_ADDRESS = checked(
     default="127.0.0.1:8443",
     expected="expected HOST:PORT like 127.0.0.1:8443",
 )
+ACTIVITIES_PUBLIC_URL: str = checked(
+    env,
+    "ACTIVITIES_PUBLIC_URL",
+    web_url("http", "https"),
+    default="http://127.0.0.1:8000",
+    expected="expected the address of the API like https://activities.example",
+)
 METRICS_ADDRESS = checked(
     env, "METRICS_ADDRESS", address, default="", expected="expected HOST:PORT like 127.0.0.1:9100"
 )

@@ -45,7 +45,7 @@ class ChatSettings:
     def __init__(self, chats: Chats, access: Access, *, api_url: str) -> None:
         self._chats = chats
         self._access = access
-        self._api_url = api_url
+        self._api_url = api_url.rstrip("/")
 
     def timezone(self, asked: Asked) -> list[Reply]:
         if not asked.words:

@@ -407,7 +407,14 @@ def telegram_bot(parts: Container, *, insecure: bool = False) -> TelegramBot:
     account = Account(settings.TELEGRAM_BOT_TOKEN, settings.TELEGRAM_API_BASE_URL)
     return TelegramBot(
         account,
-        Commands(parts.activities, parts.chats, parts.streams, access=parts.access, clock=utc_now),
+        Commands(
+            parts.activities,
+            parts.chats,
+            parts.streams,
+            access=parts.access,
+            clock=utc_now,
+            api_url=settings.ACTIVITIES_PUBLIC_URL,
+        ),
         parts.chats,
         allowed=settings.TELEGRAM_ALLOWED_CHAT_IDS,
         webhook=_webhook(account, insecure=insecure),

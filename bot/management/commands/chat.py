@@ -6,6 +6,7 @@ import os
 import sys
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import CommandParser
 
 from activities.cli import OneLineCommand, wrong
@@ -34,7 +35,14 @@ class Command(OneLineCommand):
         except Broken as broken:
             raise wrong(f"--chat-id: {Violation('chat_id', broken.code, broken.params).message}") from None
         parts = container()
-        commands = Commands(parts.activities, parts.chats, parts.streams, access=parts.access, clock=utc_now)
+        commands = Commands(
+            parts.activities,
+            parts.chats,
+            parts.streams,
+            access=parts.access,
+            clock=utc_now,
+            api_url=settings.ACTIVITIES_PUBLIC_URL,
+        )
         conversation = Conversation(commands, chat_id=chat_id, language=options["language"], write=_write)
         try:
             if sys.stdin is None or sys.stdout is None:
