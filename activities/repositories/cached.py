@@ -54,6 +54,8 @@ ASK_SECONDS = 0.02
 """What one question to Redis may take, connecting included; an operation asks at most twice."""
 DROP_SECONDS = 0.045
 """What telling Redis of a write may take: an operation tells once, and asks nothing else then."""
+PATIENT_DROP_SECONDS = 1.0
+"""The same for what came by the queue: whoever sent it waits for longer things."""
 PAUSE_SECONDS = 0.5
 """How often Redis is tried after it failed."""
 SETTLE_SECONDS = 1.0
@@ -256,7 +258,8 @@ class CachedRepository:
         finally:
             # Also after a failure: whether the store did it is not known then.
             if changed:
-                self._cache.drop(changed)
+                by_queue = any(each.delivery_id for each in commands)
+                self._cache.drop(changed, seconds=PATIENT_DROP_SECONDS if by_queue else DROP_SECONDS)
 
     def get(self, chat_id: int, *, name: str, call: Call) -> Activity:
         key = _key(chat_id, name)
