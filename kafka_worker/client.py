@@ -347,6 +347,8 @@ class CommandProducer:
         while line := self._made():
             with self._changed:
                 self._line = line
+                if self._closing.is_set():  # while it was made
+                    line.given_up.set()
                 self._changed.notify_all()
             line.given_up.wait()
             with self._changed:
