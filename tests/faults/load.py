@@ -33,8 +33,9 @@ class Caller:
     A write that was not answered is repeated with its request id until it is. `kept` are those that it leaves there.
     """
 
-    def __init__(self, activities: Activities, chat_id: int) -> None:
+    def __init__(self, activities: Activities, chat_id: int, *, patience: float) -> None:
         self._activities = activities
+        self._patience = patience
         self.chat_id = chat_id
         self.answered = 0
         self.refused = 0
@@ -67,7 +68,7 @@ class Caller:
 
     def _until_answered(self, ask: Callable[[Call], T]) -> T:
         request_id: UUID = uuid4()
-        end = time.monotonic() + SECONDS
+        end = time.monotonic() + self._patience
         while True:
             began = time.monotonic()
             try:
@@ -115,9 +116,9 @@ class Load:
 
 
 @contextmanager
-def load(activities: Activities, first_chat: int, *, callers: int = 4) -> Iterator[Load]:
+def load(activities: Activities, first_chat: int, *, callers: int = 4, patience: float = SECONDS) -> Iterator[Load]:
     """Callers until the block ends; fails when one of their answers was wrong."""
-    at_work = Load([Caller(activities, first_chat * 100 + number) for number in range(callers)])
+    at_work = Load([Caller(activities, first_chat * 100 + number, patience=patience) for number in range(callers)])
     stopping = threading.Event()
 
     def work(caller: Caller) -> None:

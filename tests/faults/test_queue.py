@@ -32,6 +32,8 @@ from tests.faults.services import Services, eventually
 
 COMMANDS = 2000
 KILLS = 4
+QUEUE_SECONDS = 120.0
+"""What a test waits at most: a consumer that was killed is missed after 6 s, and another one has to start."""
 TIMES = 20 if os.environ.get("TEST_LONG") else 1
 
 
@@ -110,13 +112,13 @@ def test_a_consumer_that_is_killed_again_and_again_loses_nothing_and_does_nothin
     chance = random.Random(seed)
     moments = sorted(chance.sample(range(50, COMMANDS), KILLS))
     consumer = consumers.start()
-    with load(interface.activities, chat_id, callers=16) as callers:
+    with load(interface.activities, chat_id, callers=16, patience=QUEUE_SECONDS) as callers:
         for moment in moments:
-            eventually(partial(callers.have, moment), seconds=120)
+            eventually(partial(callers.have, moment), seconds=QUEUE_SECONDS)
             consumers.kill(consumer)
             consumer = consumers.start()
-            eventually(callers.everyone_has_more(), seconds=120)
-        eventually(partial(callers.have, 2 * COMMANDS), seconds=120)  # half of them are reads
+            eventually(callers.everyone_has_more(), seconds=QUEUE_SECONDS)
+        eventually(partial(callers.have, 2 * COMMANDS), seconds=QUEUE_SECONDS)  # half of them are reads
     is_as_the_callers_know_it(callers, direct)
 
 
@@ -124,11 +126,11 @@ def test_of_two_consumers_one_is_killed(
     interface: Container, consumers: Consumers, chat_id: int, direct: psycopg.Connection
 ) -> None:
     first, _ = consumers.start(), consumers.start()
-    with load(interface.activities, chat_id, callers=8) as callers:
+    with load(interface.activities, chat_id, callers=8, patience=QUEUE_SECONDS) as callers:
         eventually(callers.everyone_has_more())
         consumers.kill(first)
         for _ in range(3):
-            eventually(callers.everyone_has_more())
+            eventually(callers.everyone_has_more(), seconds=QUEUE_SECONDS)
     is_as_the_callers_know_it(callers, direct)
 
 
@@ -142,12 +144,12 @@ def test_a_server_that_is_killed_and_started_under_load_loses_nothing(
     direct: psycopg.Connection,
 ) -> None:
     consumers.start()
-    with load(interface.activities, chat_id, callers=8) as callers:
+    with load(interface.activities, chat_id, callers=8, patience=QUEUE_SECONDS) as callers:
         eventually(callers.everyone_has_more())
         services.kill(server)
         services.mend()
         for _ in range(3):
-            eventually(callers.everyone_has_more(), seconds=60)
+            eventually(callers.everyone_has_more(), seconds=QUEUE_SECONDS)
     with psycopg.connect(direct.info.dsn, password=direct.info.password) as anew:
         is_as_the_callers_know_it(callers, anew)
 

@@ -202,7 +202,15 @@ def test_broken_rules_are_told_and_nothing_is_put_aside(consumer, sender, told, 
 
 
 def letter_of(servers: str, position: Position) -> DeadLetter:
-    (letter,) = [each for each in DeadLetters(servers).all() if each.position == position]
+    """The dead letter that a record becomes."""
+    found: list[DeadLetter] = []
+
+    def is_there() -> bool:
+        found[:] = [each for each in DeadLetters(servers).all() if each.position == position]
+        return bool(found)
+
+    eventually(is_there)
+    (letter,) = found
     return letter
 
 
@@ -231,7 +239,6 @@ def test_a_poison_record_between_two_good_ones_is_put_aside_and_blocks_nothing(
 def test_a_dead_letter_that_is_sent_back_is_tried_again(consumer, sender, told, servers, chat_id) -> None:
     garbage = b"\xff" + uuid4().bytes
     position = sender.raw(DELETE, chat_id, garbage)
-    eventually(lambda: position in {each.position for each in DeadLetters(servers).all()})
     with closing(DeadLetters(servers)) as letters:
         letters.send_back(letter_of(servers, position))
         eventually(lambda: [each.value for each in letters.all()].count(garbage) == 2)
@@ -251,8 +258,7 @@ def topic(servers: str, name: str) -> Iterator[str]:
 def test_what_comes_by_a_topic_of_a_newer_release_is_put_aside(servers, unsteady, told, sender, chat_id) -> None:
     with topic(servers, f"activities.new-{uuid4()}") as new, consuming(servers, unsteady, told):
         position = sender.raw(new, chat_id, b"")
-        eventually(lambda: position in {each.position for each in DeadLetters(servers).all()})
-    assert new in letter_of(servers, position).reason
+        assert new in letter_of(servers, position).reason
 
 
 def test_when_nearly_everything_is_refused_the_consumer_stops_instead_of_draining(
