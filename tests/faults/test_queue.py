@@ -36,6 +36,8 @@ QUEUE_SECONDS = 120.0
 """What a test waits at most: a consumer that was killed is missed after 6 s, and another one has to start."""
 TIMES = 20 if os.environ.get("TEST_LONG") else 1
 
+pytestmark = pytest.mark.timeout(900)
+
 
 class Consumers:
     """Starts consumers, and stops those that were not killed."""
