@@ -209,7 +209,8 @@ class Commands:
         guessed = spoken(guess or "")
         try:
             chat = asked.chat
-            if asked.command == "start" and chat.language == "en" != guessed:
+            # In a group, one member's language is not everybody's.
+            if asked.command == "start" and asked.is_private and chat.language == "en" != guessed:
                 chat = self._chats.update(asked.chat_id, changes=ChatChanges(language=guessed), call=asked.call)
         except Exception:  # the command itself will tell, if it needs the storage
             logger.warning("language not known; reference %s", asked.call.request_id, exc_info=True)
@@ -442,6 +443,9 @@ class Commands:
             if kind == "m":
                 asked = replace(asked, command=dialog.command)
                 before = self._named(asked, [dialog.words.get("name", "")])
+                if dialog.command == "update" and before is None:  # it was deleted meanwhile
+                    self._dialogs.take(_owner(asked))
+                    return [_no_longer_open()]
                 month = dialogs.read_month(value)
                 return [dialogs.question(dialog, before=before, today=asked.today, month=month)]
             word = dialog.names[int(value)] if kind == "i" else value

@@ -96,7 +96,7 @@ def _read_message(message: Message, bot: User, *, is_edited: bool) -> Written | 
     sender = message.sender_chat or message.from_user  # an anonymous administrator writes as the group
     if sender is None or message.is_automatic_forward or (isinstance(sender, User) and sender.is_bot):
         return None
-    if message.text is None and (is_edited or not message.effective_attachment):
+    if message.text is None and (is_edited or not (message.effective_attachment or message.checklist)):
         return None  # a live location that moves on; that somebody joined, a pinned message and the like
     is_private = message.chat.type == ChatType.PRIVATE
     command = _COMMAND.match(message.text or "")

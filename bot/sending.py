@@ -161,7 +161,7 @@ class Sender:
                     await send(chat_id)
                 return
             except RetryAfter as told:
-                self._pause(told)
+                self._pause(told, chat if chat_id < 0 else None)
             except ChatMigrated as told:
                 await self._move(chat_id, told.new_chat_id)
             except (Forbidden, BadRequest) as refused:
@@ -180,7 +180,7 @@ class Sender:
                     pause *= 2
             finally:
                 # From the answer on, not from the call: calls that took unequally long would arrive too close.
-                chat.free_at = self._now() + self._second
+                chat.free_at = max(chat.free_at, self._now() + self._second)
         logger.error("a reply could not be sent in %s attempts (%s); reference %s", ATTEMPTS, failed, to.reference)
 
     async def _turn(self, chat: _Chat) -> None:
@@ -193,10 +193,15 @@ class Sender:
             await self._wait_until(self._paused_until)
             await self._all.acquire()  # not all at once, when the pause is over
 
-    def _pause(self, told: RetryAfter) -> None:
+    def _pause(self, told: RetryAfter, group: _Chat | None = None) -> None:
+        """Nothing is sent for so long: to this group, which has a limit of its own, or to anybody."""
         wait = told.retry_after
         seconds = wait if isinstance(wait, int) else wait.total_seconds()
-        self._paused_until = max(self._paused_until, self._now() + seconds * self._second)
+        until = self._now() + seconds * self._second
+        if group is not None:
+            group.free_at = max(group.free_at, until)
+        else:
+            self._paused_until = max(self._paused_until, until)
         logger.warning("Telegram wants nothing for %s s", seconds)
 
     async def _wait_until(self, moment: float) -> None:

@@ -56,6 +56,9 @@ SAME_PRESS_SECONDS = 3.0
 MOST_REMEMBERED = 10_000
 """Messages whose last pressed button is known."""
 MOVE_ATTEMPTS = 8
+MOST_OPEN = 20
+"""Updates of one chat that wait for their answers, of which it gets one a second: more would keep the others waiting,
+since Telegram shows 100 at once."""
 _REQUESTS = UUID("6f5902ac-237b-5bb0-b21f-5f0eb6fd2aa8")
 """The name space of request ids; the same in every release, since an update may come again to the next one."""
 
@@ -139,6 +142,7 @@ class TelegramBot:
         self._second = second
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="bot")
         self._presses: OrderedDict[tuple[int, int, int], tuple[str, float, str]] = OrderedDict()
+        self._flooding: set[int] = set()
         self._heard_at = time.monotonic()
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), name="telegram")
@@ -262,13 +266,31 @@ class TelegramBot:
             logger.error("update %s cannot be read (%s)", update_id, type(failed).__name__)
             update = incoming = None
         chat_id = chat_of(update) if update else 0
-        return self._updates.take(update_id, chat_id, partial(self._handle, update_id, incoming), polled=polled)
+        handle = partial(self._handle, update_id, incoming)
+        if isinstance(incoming, Written) and self._updates.open_of(chat_id) >= MOST_OPEN:
+            if chat_id in self._flooding:
+                return self._updates.take(update_id, 0, _nothing, polled=polled)
+            self._flooding.add(chat_id)
+            handle = partial(self._slow_down, incoming, self._request_id(update_id))
+        return self._updates.take(update_id, chat_id, handle, polled=polled)
 
     async def _handle(self, update_id: int, incoming: Incoming | None) -> None:
         if isinstance(incoming, Moved):
             await self._move(incoming.chat_id, incoming.to_chat_id)
         elif incoming is not None:
-            await self._answer(incoming, uuid5(_REQUESTS, f"{self._bot.id} {update_id}"))
+            await self._answer(incoming, self._request_id(update_id))
+
+    def _request_id(self, update_id: int) -> UUID:
+        return uuid5(_REQUESTS, f"{self._bot.id} {update_id}")
+
+    async def _slow_down(self, asked: Written, reference: UUID) -> None:
+        """Tells a chat that has too many updates open, once for all that are too many."""
+        self._flooding.discard(asked.chat_id)
+        to = Place(self._sender.moved(asked.chat_id), reference=reference, thread_id=asked.thread_id)
+        with translation.override(spoken(asked.language or "")):
+            slower = _("That was a lot at once. Please try again in {seconds} s.").format(seconds=MOST_OPEN)
+        with suppress(Undeliverable):
+            await self._sender.send(Reply((Text(slower),)), to)
 
     async def _answer(self, asked: Written | Pressed, request_id: UUID) -> None:
         chat_id = self._sender.moved(asked.chat_id)
@@ -362,13 +384,15 @@ class TelegramBot:
                 await asyncio.sleep(pause * self._second)
                 pause *= 2
             else:
-                logger.info("a group has become another chat; all it has was taken along")
+                logger.info("chat %s has become %s; all it has was taken along", chat_id, to_chat_id)
                 break
         else:
             logger.error(
                 "chat %s has become %s, and could not take along what it has (%s)", chat_id, to_chat_id, reason
             )
         self._sender.moved(chat_id, to_chat_id)
+        if chat_id in self._allowed:  # until the setting names it
+            self._allowed |= {to_chat_id}
 
     async def _steps(self, replies: Generator[Reply, None, None], to: Place) -> AsyncGenerator[Reply, None]:
         """The replies, each made in a thread within `STEP_SECONDS`."""
@@ -400,6 +424,10 @@ class TelegramBot:
         while True:
             await self._sender.show_typing(to)
             await asyncio.sleep(TYPING_EVERY)
+
+
+async def _nothing() -> None:
+    """For updates that are not acted on."""
 
 
 def telegram_bot(parts: Container, *, insecure: bool = False) -> TelegramBot:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -27,12 +27,17 @@ class Updates:
         self._known: OrderedDict[int, asyncio.Task[None]] = OrderedDict()
         self._unconfirmed: dict[int, asyncio.Task[None]] = {}
         self._last_of_chat: dict[int, asyncio.Task[None]] = {}
+        self._open: Counter[int] = Counter()
         self._in_hand = 0
         self._ended = asyncio.Event()
 
     @property
     def in_hand(self) -> int:
         return self._in_hand
+
+    def open_of(self, chat_id: int) -> int:
+        """How many updates of a chat are not finished."""
+        return self._open[chat_id]
 
     def __contains__(self, update_id: int) -> bool:
         return update_id in self._known
@@ -49,6 +54,7 @@ class Updates:
         if polled:
             self._unconfirmed[update_id] = task
         self._in_hand += 1
+        self._open[chat_id] += 1
         task.add_done_callback(partial(self._end, chat_id))
         while len(self._known) > MOST_REMEMBERED and next(iter(self._known.values())).done():
             self._known.popitem(last=False)
@@ -66,6 +72,9 @@ class Updates:
 
     def _end(self, chat_id: int, task: asyncio.Task[None]) -> None:
         self._in_hand -= 1
+        self._open[chat_id] -= 1
+        if not self._open[chat_id]:
+            del self._open[chat_id]
         self._ended.set()
         if self._last_of_chat.get(chat_id) is task:
             del self._last_of_chat[chat_id]

@@ -239,7 +239,7 @@ class _Line:
                 compression_type=None,  # the gate reads what passes
                 request_timeout_ms=milliseconds,
                 delivery_timeout_ms=milliseconds,
-                max_block_ms=int(CONNECT_SHARE * limit * 1000),
+                max_block_ms=milliseconds // 2,
                 bootstrap_timeout_ms=int(BOOTSTRAP_SECONDS * 1000),
                 reconnect_backoff_max_ms=int(PAUSE_SECONDS * 1000),
                 allow_auto_create_topics=False,
@@ -311,7 +311,7 @@ class CommandProducer:
         self._limit = limit
         self._changed = threading.Condition()
         self._line: _Line | None = None
-        self._away = False
+        self._away: str | None = None
         self._closing = threading.Event()
         self._maker = threading.Thread(target=self._keep_making, name="kafka-connect", daemon=True)
         self._maker.start()
@@ -336,7 +336,7 @@ class CommandProducer:
     def _current(self, until: float) -> _Line:
         with self._changed:
             self._changed.wait_for(
-                lambda: self._away or (self._line is not None and not self._line.given_up.is_set()),
+                lambda: self._away is not None or (self._line is not None and not self._line.given_up.is_set()),
                 timeout=max(0.0, until - time.monotonic()),
             )
             if self._line is None or self._line.given_up.is_set():
@@ -365,18 +365,19 @@ class CommandProducer:
             try:
                 line = _Line(self._servers, limit=self._limit)
             except Exception as error:  # whatever it is, it may be gone the next time
-                self._tell(away=True, why=error)
+                self._tell(away=str(error))
                 self._closing.wait(PAUSE_SECONDS)
             else:
-                self._tell(away=False)
+                self._tell(away=None)
                 return line
         return None
 
-    def _tell(self, *, away: bool, why: Exception | None = None) -> None:
+    def _tell(self, *, away: str | None) -> None:
+        """Logs what is new: why no producer can be made, or that one has been made after all."""
         with self._changed:
-            if away and not self._away:
-                logger.warning("Kafka does not answer (%s); nothing is written until it does", why)
-            elif self._away and not away:
-                logger.warning("Kafka answers again")
+            if away is not None and away != self._away:
+                logger.warning("Kafka cannot be used (%s); nothing is written until it can", away)
+            elif self._away is not None and away is None:
+                logger.warning("Kafka can be used again")
             self._away = away
             self._changed.notify_all()

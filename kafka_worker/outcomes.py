@@ -172,7 +172,11 @@ class Expected:
         self._end.cancel()
 
     def hear(self, message: pb.Outcome) -> None:
-        """Takes what was published. That of another request under this id is for another ear."""
+        """Takes what was published. That of another request under this id is for another ear.
+
+        When the same request was sent before and is still under way, its refusal may be taken for the end of this one,
+        which may then end otherwise: they cannot be told apart, and who repeats it gets its true end.
+        """
         if self._is_own(message):
             self._take(outcome_from(message))
 

@@ -191,6 +191,11 @@ def test_start_takes_the_language_that_the_person_is_believed_to_speak(tapping):
     assert tapping.say("/start").startswith("Я храню ваши ежедневные дела")
 
 
+def test_start_in_a_group_does_not_take_one_members_language_for_everybodys(tapping):
+    tapping.guess, tapping.is_private = "ru-RU", False
+    assert tapping.say("/start").startswith("I keep your daily activities")
+
+
 @pytest.mark.parametrize("guess", [None, "de", "en-GB"])
 def test_start_keeps_english_for_everybody_else(tapping, guess):
     tapping.guess = guess

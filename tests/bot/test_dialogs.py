@@ -360,6 +360,15 @@ def test_the_calendar_ends_where_the_dates_end(tapping, line, missing):
     assert len({"‹", "›"} & labels) == (1 if missing == "‹" else 0)
 
 
+def test_turning_the_calendar_after_the_activity_was_deleted_ends_the_question(tapping):
+    tapping.say("/add x today +7d 1 1")
+    tapping.say("/update x _")
+    onward = tapping.button("›").data
+    tapping.container.activities.delete(tapping.chat_id, name="x", call=Call())
+    (reply,) = tapping.pressed(onward)
+    assert "no longer open" in (reply.notice or "") + "".join(str(line) for line in reply.lines)
+
+
 def test_every_day_of_a_leap_february_can_be_chosen(tapping):
     tapping.say("/add x 01.02.2028")
     assert tapping.say("[29]").startswith("x, from 01.02.2028, until 29.02.2028\n")

@@ -288,14 +288,16 @@ def test_a_picture_is_answered_politely_and_an_edited_line_again(api: Api) -> No
     picture = [{"file_id": "1", "file_unique_id": "1", "width": 1, "height": 1}]
     with talking(api) as parts:
         api.say(None, photo=picture, caption="/list")
+        api.say(None, checklist={"title": "today", "tasks": [{"id": 1, "text": "pill"}]})
         api.say("/add pill today +10d 1")
         api.say("/add pill today +10d 1 1", kind="edited_message")
         api.say(None, kind="edited_message", location={"latitude": 1.0, "longitude": 2.0, "live_period": 60})
         api.say("/list")
-        said = api.answers(ANNA["id"], 4)
+        said = api.answers(ANNA["id"], 5)
         assert "/help" in said[0]
-        assert "Added  pill" in said[2]
-        assert "• pill" in said[3]
+        assert said[1] == said[0]
+        assert "Added  pill" in said[3]
+        assert "• pill" in said[4]
         assert names(parts, ANNA["id"]) == ["pill"]
 
 
@@ -447,6 +449,28 @@ def test_what_telegram_wants_one_chat_to_wait_all_wait(api: Api) -> None:
         api.say("/help", user=BORIS)
         api.answers(BORIS["id"])
         assert time.monotonic() - begun >= 0.8
+
+
+def test_what_telegram_wants_one_group_to_wait_only_that_group_waits(api: Api) -> None:
+    with talking(api):
+        api.fail("sendMessage", Fault(429, "Too Many Requests", parameters={"retry_after": 1000}))
+        api.say("/help", chat=GROUP)
+        api.wait(lambda: not api._faults["sendMessage"])
+        api.say("/help", user=BORIS)
+        api.answers(BORIS["id"])
+        assert api.texts(GROUP["id"]) == []
+
+
+def test_whoever_sends_without_end_is_told_so_and_keeps_nobody_waiting(api: Api) -> None:
+    with talking(api, commands=Script(lambda line: [Reply((Text(line),))])):
+        for number in range(300):
+            api.say(f"/get {number}")
+        api.say("/list", user=BORIS)
+        api.answers(BORIS["id"])
+        said = api.texts(ANNA["id"])
+    assert len(said) < 150
+    assert said[:20] == [f"/get {number}" for number in range(20)]
+    assert "a lot at once" in said[20]
 
 
 def test_a_telegram_that_says_nothing_is_asked_again(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -612,8 +636,11 @@ def test_a_burst_is_answered_whole_in_order_within_the_limits(api: Api) -> None:
         assert api.texts(person["id"]) == [f"/get {number}-{person['id']}" for number in range(10)]
 
 
-def test_many_chats_together_get_thirty_messages_a_second_and_a_group_twenty_a_minute(api: Api) -> None:
+def test_many_chats_together_get_thirty_messages_a_second_and_a_group_twenty_a_minute(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Shortened less than elsewhere, so that this machine could send more than that."""
+    monkeypatch.setattr("bot.telegram.MOST_OPEN", 100)
     api.second = 0.3
     people = [{**ANNA, "id": 6000 + number} for number in range(80)]
     with talking(api, commands=Script()):
@@ -625,6 +652,16 @@ def test_many_chats_together_get_thirty_messages_a_second_and_a_group_twenty_a_m
         for _ in range(25):
             api.say("/list", chat=GROUP)
         api.answers(GROUP["id"], 25)
+
+
+def test_a_group_that_is_allowed_is_so_under_its_new_id(api: Api) -> None:
+    new: dict[str, Any] = {"id": -1003003, "type": "supergroup", "title": "Family"}
+    with talking(api, allowed=frozenset({GROUP["id"]})):
+        api.say("/add pill today +10d 1 1", chat=GROUP)
+        api.say(None, chat=GROUP, migrate_to_chat_id=new["id"])
+        api.say(None, chat=new, migrate_from_chat_id=GROUP["id"])
+        api.say("/list", chat=new)
+        assert "pill" in api.answers(new["id"])[0]
 
 
 def test_a_chat_that_is_gone_is_not_written_to_until_it_is_back(api: Api) -> None:

@@ -160,11 +160,11 @@ def test_the_outcome_that_redis_lost_is_told_to_whoever_asks_again(
     services: Services, interface: Container, consumers: Consumers, chat_id: int, direct: psycopg.Connection
 ) -> None:
     consumers.start()
-    call = Call(request_id=uuid4())
+    request_id = uuid4()
     services.kill("redis")
     with pytest.raises(OutcomePending) as pending:
-        interface.activities.create(chat_id, activity=activity("pill"), call=call)
-    assert pending.value.details == {"request_id": str(call.request_id)}
+        interface.activities.create(chat_id, activity=activity("pill"), call=Call(request_id=request_id))
+    assert pending.value.details == {"request_id": str(request_id)}
     count = "SELECT count(*) FROM activities_activity WHERE chat_id = %s"
     eventually(lambda: direct.execute(count, [chat_id]).fetchone() == (1,))
     services.mend()
@@ -172,7 +172,7 @@ def test_the_outcome_that_redis_lost_is_told_to_whoever_asks_again(
     def answer() -> Activity | None:
         try:
             return interface.activities.create(
-                chat_id, activity=activity("pill"), call=Call(request_id=call.request_id)
+                chat_id, activity=activity("pill"), call=Call(request_id=request_id)
             )
         except OutcomePending:
             return None

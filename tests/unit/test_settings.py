@@ -58,6 +58,20 @@ def test_a_missing_secret_key_stops_the_start():
     assert line.startswith("manage.py: DJANGO_SECRET_KEY: ")
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("KAFKA_BOOTSTRAP_SERVERS", "expected HOST:PORT, separated by commas, like 127.0.0.1:9092"),
+        ("REDIS_URL", "expected redis://:PASSWORD@HOST:PORT/0"),
+    ],
+)
+def test_what_the_queue_needs_is_needed_where_it_is_used(name, hint):
+    needed = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9092", "REDIS_URL": "redis://127.0.0.1/0"}
+    assert started(ACTIVITIES_BACKEND="kafka", **needed).returncode == 0
+    process = started(ACTIVITIES_BACKEND="kafka", **{**needed, name: ""})
+    assert (process.returncode, process.stderr) == (2, f"manage.py: {name}: {hint}\n")
+
+
 def test_good_settings_start():
     process = started(ACTIVITIES_SERVICE_TOKENS=f"bot:{'s' * 32}, watcher:{'r' * 32}:read", LOG_LEVEL="DEBUG")
     assert process.returncode == 0, process.stderr
