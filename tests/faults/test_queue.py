@@ -171,9 +171,7 @@ def test_the_outcome_that_redis_lost_is_told_to_whoever_asks_again(
 
     def answer() -> Activity | None:
         try:
-            return interface.activities.create(
-                chat_id, activity=activity("pill"), call=Call(request_id=request_id)
-            )
+            return interface.activities.create(chat_id, activity=activity("pill"), call=Call(request_id=request_id))
         except OutcomePending:
             return None
 
