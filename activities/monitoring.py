@@ -5,14 +5,16 @@ from __future__ import annotations
 import socket
 import socketserver
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+from django.conf import settings
 from prometheus_client import make_wsgi_app
 
-from activities.cli import family, host_and_port
+from activities.cli import cannot_listen, family, host_and_port
 
 
 class MonitoringServer:
@@ -48,6 +50,24 @@ class MonitoringServer:
             status, text = ("200 OK", "ok") if wrong is None else ("503 Service Unavailable", wrong)
         start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
         return [f"{text}\n".encode()]
+
+
+@contextmanager
+def monitored(ails: Callable[[], str | None]) -> Iterator[list[str]]:
+    """Serves them at `METRICS_ADDRESS`, where that is set; where, for people. Ends a command that cannot."""
+    address = settings.METRICS_ADDRESS
+    if not address:
+        yield []
+        return
+    try:
+        server = MonitoringServer(address, ails=ails)
+    except OSError as failed:
+        raise cannot_listen("METRICS_ADDRESS", address, failed) from None
+    server.start()
+    try:
+        yield [f"metrics {address.rpartition(':')[0]}:{server.port}"]
+    finally:
+        server.stop()
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):

@@ -156,9 +156,9 @@ def durable_database(url: str) -> dict[str, object]:
         "PASSWORD": unquote(parts.password or ""),
         "HOST": parts.hostname,
         "PORT": parts.port or 5432,
-        # Each of the guard's threads keeps its own connection: they are few, as many as there can be accesses.
+        # Of the admin alone, whose threads are few; the store has a pool of its own.
         "CONN_MAX_AGE": None,
-        # The admin's are used now and then, and may have been closed at the other end meanwhile.
+        # They are used now and then, and may have been closed at the other end meanwhile.
         "CONN_HEALTH_CHECKS": True,
         # pgbouncer's transaction pooling gives each transaction another session.
         "DISABLE_SERVER_SIDE_CURSORS": True,

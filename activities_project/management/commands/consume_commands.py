@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -12,7 +12,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from activities.cli import STOP_SECONDS, OneLineCommand, cannot_listen, listening_host, until_signalled, wrong
 from activities.container import container, outcome_connections
-from activities.monitoring import MonitoringServer
+from activities.monitoring import monitored
 from activities.tls import server_tls
 from kafka_worker.consumer import Consumer, TooManyRefused
 from kafka_worker.dead_letters import DeadLetters
@@ -20,8 +20,6 @@ from kafka_worker.outcomes import Outcomes
 
 STALLED_SECONDS = 15.0
 """A consumer that has done nothing for so long is not well."""
-
-logger = logging.getLogger(__name__)
 
 
 class Command(OneLineCommand):
@@ -59,7 +57,7 @@ class Command(OneLineCommand):
                 outcomes=outcomes,
                 dead_letters=dead_letters,
             )
-            with _monitored(consumer) as shown:
+            with monitored(partial(_ails, consumer)) as shown:
                 backend = settings.ACTIVITIES_BACKEND
                 self.say("; ".join([f"Activities on backend {backend}: consuming commands", *where, *shown]))
                 try:
@@ -89,23 +87,6 @@ def _serving(address: str | None, *, insecure: bool) -> Iterator[list[str]]:
         server.stop(STOP_SECONDS)
 
 
-@contextmanager
-def _monitored(consumer: Consumer) -> Iterator[list[str]]:
-    address = settings.METRICS_ADDRESS
-    if not address:
-        yield []
-        return
-
-    def ails() -> str | None:
-        seconds = consumer.stalled_for()
-        return f"no command was finished for {seconds:.0f} s" if seconds > STALLED_SECONDS else None
-
-    try:
-        server = MonitoringServer(address, ails=ails)
-    except OSError as failed:
-        raise cannot_listen("METRICS_ADDRESS", address, failed) from None
-    server.start()
-    try:
-        yield [f"metrics {address.rpartition(':')[0]}:{server.port}"]
-    finally:
-        server.stop()
+def _ails(consumer: Consumer) -> str | None:
+    seconds = consumer.stalled_for()
+    return f"no command was finished for {seconds:.0f} s" if seconds > STALLED_SECONDS else None

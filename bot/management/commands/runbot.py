@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
+from functools import partial
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import CommandParser
 
-from activities.cli import OneLineCommand, cannot_listen, until_signalled, wrong
+from activities.cli import OneLineCommand, until_signalled, wrong
 from activities.container import container
-from activities.monitoring import MonitoringServer
+from activities.monitoring import monitored
 from bot.telegram import OutOfReach, TelegramBot, WrongToken, telegram_bot
 
 SILENT_SECONDS = 90.0
@@ -38,7 +38,7 @@ class Command(OneLineCommand):
                     raise wrong("TELEGRAM_BOT_TOKEN: Telegram knows no bot with this token") from None
                 except OutOfReach as failed:
                     raise wrong(f"TELEGRAM_API_BASE_URL {settings.TELEGRAM_API_BASE_URL}: {failed}") from None
-                with _monitored(bot) as shown:
+                with monitored(partial(_ails, bot)) as shown:
                     bot.start()
                     self.say(
                         "; ".join([f"Activities on backend {settings.ACTIVITIES_BACKEND}: Telegram @{name}", *shown])
@@ -46,23 +46,6 @@ class Command(OneLineCommand):
                     stopping.wait()
 
 
-@contextmanager
-def _monitored(bot: TelegramBot) -> Iterator[list[str]]:
-    address = settings.METRICS_ADDRESS
-    if not address:
-        yield []
-        return
-
-    def ails() -> str | None:
-        seconds = bot.silent_for()
-        return f"Telegram was not reached for {seconds:.0f} s" if seconds > SILENT_SECONDS else None
-
-    try:
-        server = MonitoringServer(address, ails=ails)
-    except OSError as failed:
-        raise cannot_listen("METRICS_ADDRESS", address, failed) from None
-    server.start()
-    try:
-        yield [f"metrics {address.rpartition(':')[0]}:{server.port}"]
-    finally:
-        server.stop()
+def _ails(bot: TelegramBot) -> str | None:
+    seconds = bot.silent_for()
+    return f"Telegram was not reached for {seconds:.0f} s" if seconds > SILENT_SECONDS else None
