@@ -12,8 +12,10 @@ from datetime import timedelta
 
 from django.core import signing
 
-from activities.domain import Broken, NotAuthenticated, PermissionDenied, read_chat_id
+from activities.domain import Broken, NotAuthenticated, PermissionDenied, RateLimited, read_chat_id
+from activities.fair_use import FairUse
 from activities.ports import Call, Chats
+from activities.repositories.windows import MemoryWindows
 
 TOKEN_PREFIX = "act_"  # noqa: S105 - what a chat token begins with, so that secret scanners find leaked ones
 REMEMBER_SECONDS = 1.0
@@ -111,10 +113,10 @@ class Revocations:
 
 
 class Access:
-    """Checks credentials.
+    """Checks credentials, and that nobody asks too often.
 
     Chat tokens are signed by the newest of `keys` and verified by all of them; `valid_after` tells since when a chat's
-    are good, in Unix seconds, and `clock` what time it is.
+    are good, in Unix seconds, and `clock` what time it is. Without `fair_use` everybody may ask as often as they like.
     """
 
     def __init__(
@@ -124,12 +126,14 @@ class Access:
         valid_after: Callable[[int, Call], int],
         services: Sequence[ServiceToken] = (),
         lifetime: timedelta = timedelta(days=90),
+        fair_use: FairUse | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._signer = signing.Signer(key=keys[0], fallback_keys=list(keys[1:]), salt=_SALT)
         self._valid_after = valid_after
         self._services = tuple(services)
         self.lifetime = lifetime
+        self.fair_use = fair_use or FairUse(MemoryWindows(), per_chat=0)
         self._clock = clock
 
     def issue(self, chat_id: int, *, valid_after: int = 0) -> str:
@@ -146,19 +150,27 @@ class Access:
     def authenticate(self, authorization: str | None, *, call: Call) -> Principal:
         """Who shows this `Authorization` header or metadata, as `principal` has it."""
         scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer":
+        if authorization is None or scheme.lower() != "bearer":
             raise NotAuthenticated
-        return self.principal(token.strip(), call=call)
+        try:
+            return self.principal(token.strip(), call=call)
+        except RateLimited as refused:
+            self.fair_use.remember(authorization, refused)
+            raise
 
     def principal(self, token: str, *, call: Call) -> Principal:
-        """Who holds this token. Raises `NotAuthenticated`, and the store's errors when it cannot tell whether a chat's
-        token is revoked."""
+        """Who holds this token, which counts as a request of theirs.
+
+        Raises `NotAuthenticated`, `RateLimited`, and the store's errors when it cannot tell whether a chat's token is
+        revoked.
+        """
         found = None
         given = token.encode(errors="surrogatepass")
         for service in self._services:  # all of them, so that the time tells nothing
             if hmac.compare_digest(service.secret.encode(), given):
                 found = service
         if found is not None:
+            self.fair_use.by_service(found.name)
             return Principal(found.name, None, found.read_only)
         if token.startswith(TOKEN_PREFIX):
             return self._chat_principal(token.removeprefix(TOKEN_PREFIX), call)
@@ -173,4 +185,5 @@ class Access:
             raise NotAuthenticated from None
         if self._clock() >= expires or issued < self._valid_after(chat_id, call):
             raise NotAuthenticated
+        self.fair_use.by_token(chat_id)
         return Principal("chat", chat_id)

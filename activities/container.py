@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 
 from activities.access import Access, Revocations
+from activities.fair_use import FairUse
 from activities.ports import Activities, Call, Chats, Repository
 from activities.repositories.guarded import Guard, GuardedRepository
 from activities.repositories.memory import MemoryRepository
+from activities.repositories.windows import MemoryWindows, SharedWindows, Windows
 from activities.service import ActivityService, ChatService
 from activities.streams import StreamSlots
 from activities.tls import ClientTls, client_tls
@@ -78,13 +80,19 @@ def on_repository(
     guard = Guard(slots=settings.ACTIVITIES_STORAGE_SLOTS, limit=settings.ACTIVITIES_STORAGE_SECONDS)
     guarded = GuardedRepository(repository, guard)
     chats = ChatService(guarded, clock=clock, erase_outcomes=erase_outcomes)
+    windows = request_windows()
+
+    def close() -> None:
+        windows.close()
+        guarded.close()
+
     return Container(
         activities=ActivityService(guarded, clock=clock),
         chats=chats,
-        access=access(Revocations(chats).valid_after),
+        access=access(Revocations(chats).valid_after, windows),
         streams=StreamSlots(settings.ACTIVITIES_MAX_STREAMS),
         ready=lambda call: guarded.ping(call=call),
-        close=guarded.close,
+        close=close,
     )
 
 
@@ -109,13 +117,19 @@ def on_service(*, target: str, token: str, tls: ClientTls | None = None) -> Cont
     from grpc_server.client import Remote  # only the interface service needs it
 
     remote = Remote(target=target, token=token, limit=settings.ACTIVITIES_STORAGE_SECONDS, tls=tls)
+    windows = request_windows()
+
+    def close() -> None:
+        windows.close()
+        remote.close()
+
     return Container(
         activities=remote.activities,
         chats=remote.chats,
-        access=access(Revocations(remote.chats).valid_after),
+        access=access(Revocations(remote.chats).valid_after, windows),
         streams=StreamSlots(settings.ACTIVITIES_MAX_STREAMS),
         ready=remote.ready,
-        close=remote.close,
+        close=close,
     )
 
 
@@ -152,11 +166,26 @@ def outcome_connections() -> ConnectionPool:
     return ConnectionPool.from_url(settings.REDIS_URL, connection_class=TimedConnection, socket_connect_timeout=0.5)
 
 
-def access(valid_after: Callable[[int, Call], int]) -> Access:
-    """Who may act for which chat, by the settings; `valid_after` tells since when a chat's tokens are good."""
+def access(valid_after: Callable[[int, Call], int], windows: Windows | None = None) -> Access:
+    """Who may act for which chat, by the settings; `valid_after` tells since when a chat's tokens are good, and
+    `windows` count requests."""
     return Access(
         keys=[settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS],
         valid_after=valid_after,
         services=settings.ACTIVITIES_SERVICE_TOKENS,
         lifetime=timedelta(days=settings.ACTIVITIES_TOKEN_DAYS),
+        fair_use=FairUse(
+            windows or MemoryWindows(),
+            per_chat=settings.ACTIVITIES_REQUESTS_PER_MINUTE,
+            per_service=settings.ACTIVITIES_SERVICE_REQUESTS_PER_MINUTE,
+        ),
     )
+
+
+def request_windows() -> Windows:
+    """Where requests are counted: in Redis, where this process knows one that others share."""
+    if not settings.REDIS_URL or settings.ACTIVITIES_BACKEND == "memory":
+        return MemoryWindows()
+    windows = SharedWindows(outcome_connections, most=settings.ACTIVITIES_STORAGE_SLOTS)
+    windows.connect()
+    return windows

@@ -24,6 +24,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from activities.cli import STOP_SECONDS, family, host_and_port
 from activities.container import Container
+from activities.fair_use import HOLD_SECONDS
 from activities.ports import MAX_REQUEST_BYTES, Cancellation
 from activities.tls import ServerTls
 
@@ -41,6 +42,7 @@ GOODBYE_SECONDS = 1.0
 MOST_DRAINED = 32 << 20
 """A body that is too large is read up to here before it is refused, since most clients listen only when they have
 sent; beyond, the connection is closed on them."""
+TOO_MANY_REQUESTS = 429
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -94,7 +96,7 @@ class Front:
         }
         watch = asyncio.create_task(_watch(receive, cancellation))
         try:
-            await self._app(inner, _replay(body), send)
+            await self._app(inner, _replay(body), partial(_send, send))
         except asyncio.CancelledError:
             cancellation.cancel()  # the process ends; that requests are cut off has been logged
         finally:
@@ -152,6 +154,13 @@ async def _watch(receive: Receive, cancellation: Cancellation) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     cancellation.cancel()
+
+
+async def _send(send: Send, message: Message) -> None:
+    """Sends, but keeps back what tells that somebody asks too often: they may ask again at once, whatever they hear."""
+    if message.get("status") == TOO_MANY_REQUESTS:
+        await asyncio.sleep(HOLD_SECONDS)
+    await send(message)
 
 
 def _replay(body: bytes) -> Receive:

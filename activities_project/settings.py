@@ -70,6 +70,20 @@ ACTIVITIES_SERVICE_TOKENS = checked(
     expected="expected name:secret or name:secret:read, separated by commas; a secret has at least 32 characters "
     "of A-Z a-z 0-9 _ -",
 )
+ACTIVITIES_REQUESTS_PER_MINUTE = checked(
+    env,
+    "ACTIVITIES_REQUESTS_PER_MINUTE",
+    whole(0, 1_000_000_000),
+    default="600",
+    expected="expected a number from 0 (no bound) to 1000000000 like 600",
+)
+ACTIVITIES_SERVICE_REQUESTS_PER_MINUTE = checked(
+    env,
+    "ACTIVITIES_SERVICE_REQUESTS_PER_MINUTE",
+    whole(0, 1_000_000_000),
+    default="0",
+    expected="expected a number from 0 (no bound) to 1000000000 like 60000",
+)
 ACTIVITIES_GRPC_TARGET = env.str("ACTIVITIES_GRPC_TARGET", "127.0.0.1:50061")
 ACTIVITIES_GRPC_TOKEN = env.str("ACTIVITIES_GRPC_TOKEN", "")
 ACTIVITIES_GRPC_REFLECTION = checked(

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import consume, create, get, roundtrip, size, stream
+from benchmarks import consume, create, get, neighbour, roundtrip, size, stream
 from benchmarks.harness import Row, table, write_json
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "size": size.run,
     "consume": consume.run,
     "roundtrip": roundtrip.run,
+    "neighbour": neighbour.run,
 }
 
 

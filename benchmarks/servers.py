@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -40,6 +41,7 @@ class Database:
     url: str = field(repr=False)
     """Through pgbouncer."""
     direct_url: str = field(repr=False)
+    requests_per_minute: int
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -49,6 +51,7 @@ class Database:
             "ACTIVITIES_BACKEND": "postgres",
             "ACTIVITIES_SERVICE_TOKENS": f"benchmark:{SERVICE_SECRET}",
             "ACTIVITIES_MAX_PER_CHAT": str(max(10_000, self.per_chat)),
+            "ACTIVITIES_REQUESTS_PER_MINUTE": str(self.requests_per_minute),
             "DATABASE_URL": self.url,
             "DJANGO_SECRET_KEY": KEY,
             "REDIS_URL": _with_name(os.environ["REDIS_URL"], str(REDIS_DATABASE)),
@@ -56,14 +59,16 @@ class Database:
 
 
 @contextmanager
-def database(*, chats: int, per_chat: int) -> Iterator[Database]:
+def database(*, chats: int, per_chat: int, requests_per_minute: int = 1_000_000_000) -> Iterator[Database]:
     """Chats 1 to `chats` with `Activity 0`, `Activity 1` ... each, as far as possible from one another on the disk.
 
-    Of a chat's activities half are active today. Dropped at the end.
+    Of a chat's activities half are active today; its tokens may ask so often. Dropped at the end.
     """
     name = f"activities_bench_{os.getpid()}_{chats}x{per_chat}"
     direct = os.environ["DATABASE_DIRECT_URL"]
-    made = Database(chats, per_chat, _with_name(os.environ["DATABASE_URL"], name), _with_name(direct, name))
+    made = Database(
+        chats, per_chat, _with_name(os.environ["DATABASE_URL"], name), _with_name(direct, name), requests_per_minute
+    )
     with psycopg.connect(direct, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         try:
@@ -112,6 +117,14 @@ def ours(database: Database) -> Iterator[Server]:
 
 
 @contextmanager
+def ours_over_http(database: Database) -> Iterator[Server]:
+    """`manage.py serve`; its address is a URL."""
+    command = ["manage.py", "serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]
+    with _started(command, database.environment, address=r"^HTTP +(http://[^/]+)/") as server:
+        yield server
+
+
+@contextmanager
 def baseline(name: str, database: Database) -> Iterator[Server]:
     """A program under `baselines/`, which prints its address."""
     with _started(["-m", f"benchmarks.baselines.{name}"], database.environment) as server:
@@ -137,17 +150,20 @@ def chat_token(chat_id: int) -> str:
 
 
 @contextmanager
-def _started(arguments: list[str], environment: Mapping[str, str]) -> Iterator[Server]:
-    """A Python program whose first line ends with its address."""
+def _started(arguments: list[str], environment: Mapping[str, str], *, address: str = r"(\S+)$") -> Iterator[Server]:
+    """A Python program that says its `address` in one of its first lines."""
     process = subprocess.Popen(
         [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     try:
-        line = process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{' '.join(arguments)} ended with {process.wait()}")
-        yield Server(line.split()[-1], process.pid)
+        found = None
+        while found is None:
+            line = process.stdout.readline()
+            if not line:
+                raise RuntimeError(f"{' '.join(arguments)} ended with {process.wait()}")
+            found = re.search(address, line)
+        yield Server(found[1], process.pid)
     finally:
         process.terminate()
         process.wait()

@@ -45,6 +45,7 @@ from activities.domain import (
     read_changes,
     read_name,
 )
+from activities.fair_use import FairUse
 from activities.ports import Activities, Call, Cancelled, Chats
 from activities.streams import StreamSlots
 from bot import dialogs, texts
@@ -86,9 +87,10 @@ class _Deleted:
 class Commands:
     """Carries out what people type and press.
 
-    `clock` gives the present instant with its zone; `api_url` is where the API is, as people reach it. All that one
-    line needs of the storage comes within the limit of one call. Whatever happens, there is a reply. Open questions
-    and what was deleted lately are remembered in the process, for a while.
+    `clock` gives the present instant with its zone; `fair_use` bounds how much a chat may send, if anything does;
+    `api_url` is where the API is, as people reach it. All that one line needs of the storage comes within the limit of
+    one call. Whatever happens, there is a reply. Open questions and what was deleted lately are remembered in the
+    process, for a while.
     """
 
     def __init__(
@@ -99,12 +101,14 @@ class Commands:
         *,
         access: Access,
         clock: Callable[[], datetime],
+        fair_use: FairUse | None = None,
         api_url: str = "http://127.0.0.1:8000",
     ) -> None:
         self._activities = activities
         self._chats = chats
         self._streams = streams
         self._clock = clock
+        self._fair_use = fair_use
         self._settings = ChatSettings(chats, access, api_url=api_url)
         self._dialogs: Recent[tuple[int, int | None], Dialog] = Recent(
             most=_MOST_REMEMBERED, lifetime=_REMEMBERED, clock=clock
@@ -162,7 +166,7 @@ class Commands:
             read_chat=self._chat_reader(chat_id, call),
             now=self._clock(),
         )
-        yield from _in_language(self._language(asked, speaks, language), self._answer(asked))
+        yield from self._admitted(asked, speaks, language, self._answer(asked))
 
     def press(
         self,
@@ -187,7 +191,7 @@ class Commands:
             read_chat=self._chat_reader(chat_id, call),
             now=self._clock(),
         )
-        yield from _in_language(self._language(asked, None, language), self._press(asked, data))
+        yield from self._admitted(asked, None, language, self._press(asked, data))
 
     def has_dialog(self, chat_id: int, user_id: int) -> bool:
         """Whether plain text of this person is the answer to an open question."""
@@ -197,6 +201,18 @@ class Commands:
         """The names of the chat's activities, latest end first, at most `MOST_COMPARED`."""
         page = self._activities.list(chat_id, page=Page(limit=MOST_COMPARED), call=Call())
         return [activity.name for activity in page.activities]
+
+    def _admitted(
+        self, asked: Asked, speaks: str | None, guess: str | None, replies: Generator[Reply, None, None]
+    ) -> Generator[Reply, None, None]:
+        """The replies in the chat's language; when it sends too much, the storage is not asked even for that."""
+        try:
+            if self._fair_use is not None:
+                self._fair_use.in_bot(asked.chat_id)
+        except RateLimited as error:
+            yield from _in_language(spoken(speaks or guess or ""), _too_often(asked, error))
+        else:
+            yield from _in_language(self._language(asked, speaks, guess), replies)
 
     def _chat_reader(self, chat_id: int, call: Call) -> Callable[[], Chat]:
         """Reads the chat once, when it is needed."""
@@ -685,14 +701,23 @@ def _failure(error: ActivitiesError, asked: Asked) -> list[Line]:
         full = _("You have {limit} activities, the most I can keep. Delete one first, /list shows them.")
         return [Text(full.format(limit=error.details.get("limit", "")))]
     if isinstance(error, RateLimited):
-        seconds = error.details.get("retry_after", error.retry_after)
-        return [Text(_("That was a lot at once. Please try again in {seconds} s.").format(seconds=seconds))]
+        return [_wait(error)]
     if isinstance(error, InvalidActivity | ActivityNotFound | ActivityExists):  # it was right a moment ago
         return [Text(_("That activity changed while I was at it. Please send your line again."))]
     logger.warning("/%s: %r; reference %s", asked.command, error, asked.call.request_id)
     nobody_typed_it = asked.is_dialog and not isinstance(error, OutcomePending)
     again = [Copy(asked.with_words(*asked.words), _("To try again:"))] if nobody_typed_it else []
     return [Text(_apology(error, asked)), *_how_to_look(error, asked), *again, texts.reference(asked.call.request_id)]
+
+
+def _wait(error: RateLimited) -> Text:
+    seconds = error.details.get("retry_after", error.retry_after)
+    return Text(_("That was a lot at once. Please try again in {seconds} s.").format(seconds=seconds))
+
+
+def _too_often(asked: Asked, error: RateLimited) -> Generator[Reply, None, None]:
+    text = _wait(error)
+    yield Reply((), notice=text.text) if asked.is_press else Reply((text,))
 
 
 def _apology(error: ActivitiesError, asked: Asked) -> str:

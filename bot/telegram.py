@@ -441,6 +441,7 @@ def telegram_bot(parts: Container, *, insecure: bool = False) -> TelegramBot:
             parts.streams,
             access=parts.access,
             clock=utc_now,
+            fair_use=parts.access.fair_use,
             api_url=settings.ACTIVITIES_PUBLIC_URL,
         ),
         parts.chats,

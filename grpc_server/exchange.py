@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,6 +21,7 @@ from grpc_status import rpc_status
 
 from activities.access import Access
 from activities.domain import ActivitiesError, Reading, StorageBusy, read_request_id
+from activities.fair_use import HOLD_SECONDS
 from activities.ports import Call, Cancellation, Cancelled
 from activities.streams import StreamSlots
 from activities.wire import DOMAIN, given_fields, status_of
@@ -30,6 +33,9 @@ WAY_BACK = 0.05
 ENDLESS = 10**8
 """Seconds; a longer time is none at all. For a caller that names no deadline gRPC says about 2^63, which is a time
 that it does not take itself when it is passed on."""
+
+MOST_HELD = 1000
+"""Refusals that are kept back at once; each is a call that takes some memory."""
 
 
 @dataclass(slots=True)
@@ -87,12 +93,22 @@ class Asked:
 class Exchanges(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stubs alone
     """Gives each call of ours its `Exchange`, and its errors the form that the contract promises."""
 
+    def __init__(self, access: Access) -> None:
+        self._fair_use = access.fair_use
+        self._held = _Held()
+
+    def close(self) -> None:
+        self._held.close()
+
     def intercept_service(
         self, continuation: Callable[[Any], Any], handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         handler = continuation(handler_call_details)
         if handler is None or not handler_call_details.method.startswith("/activities."):
             return handler  # type: ignore[no-any-return]
+        for key, value in handler_call_details.invocation_metadata:
+            if key == "authorization" and (refused := self._fair_use.refusal(str(value))):
+                return self._held.handler(refused)
         # Here, and not in the handler: what waits for a free thread waits on the caller's time.
         asked_at = time.monotonic()
         if handler.response_streaming:
@@ -104,6 +120,48 @@ class Exchanges(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in
         return grpc.unary_unary_rpc_method_handler(
             partial(_answer, handler.unary_unary, asked_at), handler.request_deserializer, handler.response_serializer
         )
+
+
+class _Held:
+    """Answers calls a moment later, without a thread for each: who asks again at once, whatever the answer, would
+    otherwise keep the handlers busy with refusals."""
+
+    def __init__(self) -> None:
+        self._answerer = ThreadPoolExecutor(1, thread_name_prefix="held")
+        self._places = threading.BoundedSemaphore(MOST_HELD)
+
+    def handler(self, error: ActivitiesError) -> grpc.RpcMethodHandler[Any, Any]:
+        """For a call of any kind, whose request nobody reads. On the wire an answer without a message is the same for
+        calls with one answer and with many, and those with many need not keep a thread."""
+
+        def behaviour(_request: bytes, context: grpc.ServicerContext, send: Callable[[None], None]) -> None:
+            until = time.monotonic() + HOLD_SECONDS
+            remaining = context.time_remaining()
+            if (remaining is not None and remaining < 2 * HOLD_SECONDS) or not self._places.acquire(blocking=False):
+                _refuse(error, context, send)
+            else:
+                self._answerer.submit(self._refuse_at, until, error, context, send)
+
+        behaviour.experimental_non_blocking = True  # type: ignore[attr-defined] # where grpcio looks for it
+        return grpc.unary_stream_rpc_method_handler(behaviour)
+
+    def close(self) -> None:
+        self._answerer.shutdown()
+
+    def _refuse_at(
+        self, until: float, error: ActivitiesError, context: grpc.ServicerContext, send: Callable[[None], None]
+    ) -> None:
+        time.sleep(max(0.0, until - time.monotonic()))  # all are held equally long, so the first is due first
+        self._places.release()
+        _refuse(error, context, send)
+
+
+def _refuse(error: ActivitiesError, context: grpc.ServicerContext, send: Callable[[None], None]) -> None:
+    status = rpc_status.to_status(status_of(error))
+    context.set_code(status.code)
+    context.set_details(status.details)
+    context.set_trailing_metadata(status.trailing_metadata)
+    send(None)
 
 
 class FewConversations(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stubs alone

@@ -39,9 +39,10 @@ class GrpcServer:
         reflected: bool = True,
         shared: bool = False,
     ) -> None:
+        self._exchanges = Exchanges(container.access)
         self._server = grpc.server(
             ThreadPoolExecutor(THREADS, thread_name_prefix="grpc"),
-            interceptors=[Exchanges(), FewConversations(MOST_CONVERSATIONS)],
+            interceptors=[self._exchanges, FewConversations(MOST_CONVERSATIONS)],
             options=[
                 # Otherwise a second server on the same port starts without a word and shares the traffic.
                 ("grpc.so_reuseport", int(shared)),
@@ -83,6 +84,7 @@ class GrpcServer:
         """Takes no new call, lets those under way end for `grace` seconds, then cancels them."""
         self._health.enter_graceful_shutdown()
         self._server.stop(grace).wait()
+        self._exchanges.close()
 
 
 def _credentials(tls: ServerTls) -> grpc.ServerCredentials:

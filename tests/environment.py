@@ -15,6 +15,7 @@ os.environ["DJANGO_SECRET_KEY"] = "a-key-for-tests-only-0123456789abcdefghijklmn
 os.environ["ACTIVITIES_SERVICE_TOKENS"] = (
     "interface:service-secret-0123456789abcdefghij,watcher:reading-secret-0123456789abcdefghij:read"
 )
+os.environ["ACTIVITIES_REQUESTS_PER_MINUTE"] = "0"  # tests ask more than anybody would; those of the bound set one
 
 NEEDED = {
     "PostgreSQL": "DATABASE_DIRECT_URL",

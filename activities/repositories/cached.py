@@ -21,7 +21,6 @@ from zlib import crc32
 from prometheus_client import Counter
 from redis import ConnectionPool
 from redis.exceptions import RedisError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from activities.domain import (
     INT64,
@@ -38,8 +37,7 @@ from activities.domain import (
     name_key,
 )
 from activities.ports import Call, Repository
-from activities.repositories.pool import Pool
-from activities.repositories.timed_redis import Session, within
+from activities.repositories.timed_redis import Session, Sessions
 from activities.wire import activity_from_bytes, activity_to_bytes
 
 logger = logging.getLogger(__name__)
@@ -91,7 +89,7 @@ class Cache:
         longest_read: float = READ_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._sessions = Pool(lambda: _session(connections()), most=most)
+        self._sessions = Sessions(connections, most=most)
         self._longest_read = longest_read
         self._clock = clock
         self._lock = threading.Lock()
@@ -107,7 +105,7 @@ class Cache:
         """Makes the connections before they are needed: one that is made under load, and so late, would pass for an
         outage, during which others may see the past."""
         try:
-            self._sessions.fill(time.monotonic() + SETTLE_SECONDS)
+            self._sessions.fill(SETTLE_SECONDS)
         except (RedisError, OSError) as error:
             self._leave(error)
 
@@ -159,27 +157,14 @@ class Cache:
             return None
 
     def _within(self, seconds: float, question: Callable[[Session], T]) -> T:
-        """The answer to a question after the debts are paid. A connection that the other end has closed while it was
-        idle is no answer: the question, which may be asked twice, is asked on a new one."""
-        until = time.monotonic() + seconds
-        with within(until):
-            while True:
-                session = self._sessions.take(until)
-                try:
-                    if self._debts:
-                        self._pay(session)
-                    answer = question(session)
-                except ResponseError:
-                    self._sessions.give_back(session)
-                    raise
-                except (RedisError, OSError) as error:
-                    session.close()
-                    if session.is_fresh or isinstance(error, TimeoutError | RedisTimeoutError):
-                        raise
-                    self._sessions.clear()
-                else:
-                    self._sessions.give_back(session)
-                    return answer
+        """The answer to a question after the debts are paid."""
+
+        def after_debts(redis: Session) -> T:
+            if self._debts:
+                self._pay(redis)
+            return question(redis)
+
+        return self._sessions.ask(after_debts, seconds)
 
     def _pay(self, redis: Session) -> None:
         with self._lock:
@@ -212,7 +197,7 @@ class Cache:
 
     def _settled(self) -> bool:
         try:
-            self._sessions.fill(time.monotonic() + SETTLE_SECONDS)
+            self._sessions.fill(SETTLE_SECONDS)
             self._within(SETTLE_SECONDS, lambda redis: redis.ask("PING"))  # which pays the debts
             self._within(ASK_SECONDS, lambda redis: redis.ask("PING"))
         except (RedisError, OSError):
@@ -226,11 +211,6 @@ class Cache:
                 return False
             self._away = False
             return True
-
-
-def _session(connections: ConnectionPool) -> Session:
-    with within(time.monotonic() + SETTLE_SECONDS):
-        return Session(connections)
 
 
 def _entry(redis: Session, key: str) -> bytes | None:

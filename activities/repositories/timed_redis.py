@@ -11,18 +11,25 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from redis import ConnectionPool
 from redis.connection import Connection
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from activities.repositories.pool import Pool
+
+T = TypeVar("T")
 
 SHORTEST_SECONDS = 0.002
 """What any wait may take even when the time is over: that this process was slow is not Redis's fault."""
 LONGEST_SECONDS = 2.0
 """What any wait may take outside of `within`."""
+CONNECT_SECONDS = 1.0
+"""What making a connection may take where nobody waits for it."""
 
 
 class _Allowed(threading.local):
@@ -119,3 +126,45 @@ class Session:
 
     def close(self) -> None:
         self._connection.disconnect()
+
+
+class Sessions:
+    """At most `most` idle sessions, for questions that may be asked twice."""
+
+    def __init__(self, connections: Callable[[], ConnectionPool], *, most: int) -> None:
+        self._pool = Pool(lambda: _connected(connections()), most=most)
+
+    def fill(self, seconds: float) -> None:
+        """Makes the sessions before they are needed; raises what making one raises, and `TimeoutError`."""
+        self._pool.fill(time.monotonic() + seconds)
+
+    def ask(self, question: Callable[[Session], T], seconds: float) -> T:
+        """The answer to a question, connecting included; raises `redis.exceptions.RedisError` and `OSError`.
+
+        A connection that the other end has closed while it was idle is no answer: it is asked again on a new one.
+        """
+        until = time.monotonic() + seconds
+        with within(until):
+            while True:
+                session = self._pool.take(until)
+                try:
+                    answer = question(session)
+                except ResponseError:
+                    self._pool.give_back(session)
+                    raise
+                except (RedisError, OSError) as error:
+                    session.close()
+                    if session.is_fresh or isinstance(error, TimeoutError | RedisTimeoutError):
+                        raise
+                    self._pool.clear()
+                else:
+                    self._pool.give_back(session)
+                    return answer
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+def _connected(connections: ConnectionPool) -> Session:
+    with within(time.monotonic() + CONNECT_SECONDS):
+        return Session(connections)

@@ -15,7 +15,7 @@ import redis
 
 from activities.domain import ActivityChanges, Create, Delete, Update
 from activities.ports import Call
-from activities.repositories import cached
+from activities.repositories import cached, timed_redis
 from activities.repositories.cached import ASK_SECONDS, DROP_SECONDS, Cache, CachedRepository
 from activities.repositories.memory import MemoryRepository
 from activities.repositories.timed_redis import SHORTEST_SECONDS, TimedConnection, within
@@ -236,7 +236,7 @@ def test_an_operation_asks_at_most_twice_for_20_ms(
         asked += 1
         return timed(until)
 
-    monkeypatch.setattr(cached, "within", counted)
+    monkeypatch.setattr(timed_redis, "within", counted)
     operations: list[Callable[[], object]] = [
         lambda: times(repository),  # which fills
         lambda: times(repository),  # which finds
