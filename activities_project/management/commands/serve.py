@@ -14,6 +14,7 @@ from activities.cli import (
     STOP_SECONDS,
     OneLineCommand,
     cannot_listen,
+    is_loopback,
     listening_host,
     reached_at,
     until_signalled,
@@ -69,7 +70,9 @@ class Command(OneLineCommand):
                 bot.start()
             url = f"{'https' if tls else 'http'}://{reached_at(http_host)}:{http.port}"
             flags = ("" if tls else "-plaintext ") + ("" if reflected else _protos())
-            self._say_where(parts, url, f"{reached_at(grpc_host)}:{grpc.port}", flags, telegram)
+            # Beyond this machine the output is a log that others read.
+            token = parts.access.issue(1) if is_loopback(http_host) and is_loopback(grpc_host) else ""
+            self._say_where(token, url, f"{reached_at(grpc_host)}:{grpc.port}", flags, telegram)
             stopping.wait()
             others = [threading.Thread(target=grpc.stop, args=(STOP_SECONDS,))]
             if bot is not None:
@@ -81,8 +84,8 @@ class Command(OneLineCommand):
                 other.join()
             parts.close()
 
-    def _say_where(self, parts: Container, url: str, grpc_address: str, flags: str, telegram: str) -> None:
-        token = parts.access.issue(1)
+    def _say_where(self, token: str, url: str, grpc_address: str, flags: str, telegram: str) -> None:
+        shown = token or "TOKEN"
         create = '{"name": "vitamin C", "begin_date": "2026-01-01", "end_date": "2999-12-31", "times_per_day": 2, '
         lines = [
             f"Activities on backend {settings.ACTIVITIES_BACKEND}. Ctrl-C stops it.",
@@ -91,10 +94,10 @@ class Command(OneLineCommand):
             f"gRPC     {grpc_address}",
             f"metrics  {url}/metrics",
             *([f"Telegram {telegram}"] if telegram else []),
-            f"token: {token}",
+            f"token: {token or 'manage.py token issue --chat-id N prints one'}",
             "Try it in another terminal:",
-            f"curl -H 'Authorization: Bearer {token}' {url}/api/v1/today/",
-            f"grpcurl {flags}-H 'authorization: Bearer {token}' -d '{create}"
+            f"curl -H 'Authorization: Bearer {shown}' {url}/api/v1/today/",
+            f"grpcurl {flags}-H 'authorization: Bearer {shown}' -d '{create}"
             f'"quantity_per_time": 0.5}}\' {grpc_address} activities.v1.ActivityService/ActivityCreate',
         ]
         self.say("\n".join(lines))
