@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import cast
 
 from django.core import signing
 
@@ -22,8 +23,10 @@ REMEMBER_SECONDS = 1.0
 """For how long a process remembers that a token is not revoked."""
 MOST_REMEMBERED = 10_000
 """Of how many chats."""
+LONGEST_TOKEN = 4096
+"""In characters, of any kind: what is longer is not even looked at. A chat's has about 150."""
 _SALT = "activities.chat-token"
-_SERVICE = re.compile(r"(?P<name>[A-Za-z0-9_.-]+):(?P<secret>[A-Za-z0-9_-]{32,})(?P<read>:read)?")
+_SERVICE = re.compile(rf"(?P<name>[A-Za-z0-9_.-]+):(?P<secret>[A-Za-z0-9_-]{{32,{LONGEST_TOKEN}}})(?P<read>:read)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class ServiceToken:
         if match is None:
             raise ValueError(
                 "expected name:secret or name:secret:read, where the secret has at least 32 characters of "
-                "A-Z a-z 0-9 _ -"
+                f"A-Z a-z 0-9 _ -, and at most {LONGEST_TOKEN}"
             )
         return cls(match["name"], match["secret"], match["read"] is not None)
 
@@ -164,6 +167,8 @@ class Access:
         Raises `NotAuthenticated`, `RateLimited`, and the store's errors when it cannot tell whether a chat's token is
         revoked.
         """
+        if len(token) > LONGEST_TOKEN:
+            raise NotAuthenticated
         found = None
         given = token.encode(errors="surrogatepass")
         for service in self._services:  # all of them, so that the time tells nothing
@@ -178,12 +183,20 @@ class Access:
 
     def _chat_principal(self, signed: str, call: Call) -> Principal:
         try:
-            claims = self._signer.unsign_object(signed)
-            chat_id = read_chat_id(claims["chat"])
-            issued, expires = float(claims["issued"]), float(claims["expires"])
-        except (signing.BadSignature, ValueError, KeyError, TypeError, Broken):
+            chat_id, issued, expires = _claims(self._signer.unsign_object(signed))
+        except (signing.BadSignature, ValueError, KeyError, TypeError, OverflowError, Broken):
             raise NotAuthenticated from None
-        if self._clock() >= expires or issued < self._valid_after(chat_id, call):
+        # Today's lifetime bounds those that were issued when it was longer: so it is known when all of them have ended.
+        ends = min(expires, issued + self.lifetime.total_seconds())
+        if self._clock() >= ends or issued < self._valid_after(chat_id, call):
             raise NotAuthenticated
         self.fair_use.by_token(chat_id)
         return Principal("chat", chat_id)
+
+
+def _claims(claims: dict[str, object]) -> tuple[int, float, float]:
+    """The chat, and when the token was issued and expires, in Unix seconds; raises what tells that it is no token."""
+    chat_id, issued, expires = claims["chat"], claims["issued"], claims["expires"]
+    if type(chat_id) is not int or type(issued) not in (int, float) or type(expires) not in (int, float):
+        raise TypeError("claims of another kind")
+    return read_chat_id(chat_id), float(cast("float", issued)), float(cast("float", expires))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +12,7 @@ from django.core import signing
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from activities.access import TOKEN_PREFIX, Access, Principal, Revocations, ServiceToken
+from activities.access import LONGEST_TOKEN, TOKEN_PREFIX, Access, Principal, Revocations, ServiceToken
 from activities.domain import (
     ActivitiesError,
     Chat,
@@ -104,30 +105,93 @@ def test_what_the_same_key_signed_for_another_purpose_opens_nothing(access):
 
 
 def test_a_token_of_an_earlier_release_stays_good(access):
-    claims = {"chat": 1, "issued": 0, "expires": 2_000_000_000}
-    signed = signing.Signer(key="old key", salt="activities.chat-token").sign_object(claims)
-    assert access.principal(TOKEN_PREFIX + signed, call=Call()) == Principal("chat", 1)
+    claims = {"chat": 1, "issued": 1_799_999_999, "expires": 2_000_000_000}
+    earlier = signing.Signer(key="old key", salt="activities.chat-token").sign_object(claims)
+    assert access.principal(TOKEN_PREFIX + earlier, call=Call()) == Principal("chat", 1)
+
+
+WHOLE = {"chat": 1, "issued": 1_799_999_999.5, "expires": 1_800_000_001}
+
+
+def signed(claims: object) -> str:
+    return TOKEN_PREFIX + signing.Signer(key="new key", salt="activities.chat-token").sign_object(claims)
 
 
 @pytest.mark.parametrize(
     "claims",
     [
         {},
-        {"chat": 1},
-        {"expires": 2e9},
-        {"chat": 1, "expires": 2e9},
-        {"chat": 0, "issued": 0, "expires": 2e9},
-        {"chat": True, "issued": 0, "expires": 2e9},
+        *({name: value for name, value in WHOLE.items() if name != missing} for missing in WHOLE),
+        *(WHOLE | {"chat": chat} for chat in (0, True, "1", 1.0, None, [1], {"1": 1}, 2**63, -(2**63) - 1)),
+        *(
+            WHOLE | {name: wrong}
+            for name in ("issued", "expires")
+            for wrong in (True, "2000000000", None, [], {}, float("nan"), float("-inf"))
+        ),
+        WHOLE | {"expires": 1_800_000_000},
+        WHOLE | {"issued": 1_800_000_000 - 86_400},
+        WHOLE | {"issued": 10**400},
         [],
+        [*WHOLE],
         5,
         None,
         "x",
     ],
 )
 def test_claims_that_are_not_whole_open_nothing(access, claims):
-    signed = signing.Signer(key="new key", salt="activities.chat-token").sign_object(claims)
     with pytest.raises(NotAuthenticated):
-        access.principal(TOKEN_PREFIX + signed, call=Call())
+        access.principal(signed(claims), call=Call())
+
+
+def test_claims_of_a_later_release_do_not_hurt(access):
+    assert access.principal(signed(WHOLE | {"more": [1]}), call=Call()) == Principal("chat", 1)
+
+
+def test_a_lifetime_that_was_shortened_ends_what_was_issued_before(clock):
+    def living(days: int) -> Access:
+        return Access(keys=["key"], valid_after=never, lifetime=timedelta(days=days), clock=clock)
+
+    token = living(90).issue(1)
+    clock.now += timedelta(days=10).total_seconds() - 1
+    assert opens(living(10), token)
+    clock.now += 1
+    assert not opens(living(10), token)
+    long = living(10).issue(1)
+    clock.now += timedelta(days=10).total_seconds()
+    assert not opens(living(90), long)  # nor does a longer one revive what has expired
+
+
+@pytest.mark.parametrize(
+    "token", ["x" * 10_000_000, TOKEN_PREFIX + ":" * 10_000_000, TOKEN_PREFIX + "💊" * 10_000_000, SECRET * 300_000]
+)
+def test_a_token_of_megabytes_is_not_even_looked_at(access, token, monkeypatch):
+    for each in (hmac, signing.Signer):
+        monkeypatch.setattr(each, "compare_digest" if each is hmac else "unsign", None)
+    with pytest.raises(NotAuthenticated):
+        access.authenticate(f"Bearer {token}", call=Call())
+
+
+def test_the_longest_tokens_are_looked_at(access, clock):
+    secret = "s" * LONGEST_TOKEN
+    long = Access(keys=["key"], valid_after=never, services=[ServiceToken.parse(f"bot:{secret}")], clock=clock)
+    assert long.principal(secret, call=Call()).name == "bot"
+    assert len(access.issue(-(2**63))) < LONGEST_TOKEN / 20
+
+
+def test_signatures_are_compared_in_constant_time_under_every_key(clock, monkeypatch):
+    """Whatever opens nothing: the time tells neither how much of it is right nor which key."""
+    compared = []
+    compare = signing.constant_time_compare
+    monkeypatch.setattr(signing, "constant_time_compare", lambda *both: compared.append(both) or compare(*both))
+    access = Access(keys=["newest", "former", "oldest"], valid_after=never, clock=clock)
+    token = access.issue(1)
+    for wrong in (token[:-1], token + "x", f"{TOKEN_PREFIX}x:y"):
+        compared.clear()
+        assert not opens(access, wrong)
+        assert len(compared) == 3
+    compared.clear()
+    assert opens(access, token)
+    assert compared
 
 
 def test_a_token_for_another_chat_cannot_be_made_from_ones_own(access):
@@ -232,6 +296,7 @@ def test_a_service_token_is_read_from_its_setting(text, token):
         f"bot:{SECRET} ",
         f"bot:{SECRET}\n",
         f"bot:{'я' * 32}",
+        f"bot:{'s' * (LONGEST_TOKEN + 1)}",
     ],
 )
 def test_a_service_token_of_another_form_is_refused_without_quoting_it(text):
