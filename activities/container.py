@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 
 from activities.access import Access, Revocations
+from activities.domain import ActivitiesError
 from activities.fair_use import FairUse
 from activities.ports import Activities, Call, Chats, Repository
 from activities.repositories.guarded import Guard, GuardedRepository
@@ -22,6 +25,8 @@ from activities.tls import ClientTls, client_tls
 
 if TYPE_CHECKING:
     from redis import ConnectionPool
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Container:
     """Returns when the storage answers, raises the error that tells why not."""
     close: Callable[[], None]
     """Lets what is under way end and gives everything back."""
+    purge: Callable[[Call], bool] = lambda _: False
+    """Drops some of what the store need not know any more; returns whether there may be more."""
 
 
 @cache
@@ -44,7 +51,19 @@ def container() -> Container:
     if settings.ACTIVITIES_BACKEND == "kafka":
         servers = settings.KAFKA_BOOTSTRAP_SERVERS
         return on_queue(servers=servers, connections=outcome_connections, data=unqueued())
-    return unqueued()
+    parts = unqueued()
+    if settings.ACTIVITIES_BACKEND == "postgres":
+        threading.Thread(target=purge_all, args=[parts], name="purge", daemon=True).start()
+    return parts
+
+
+def purge_all(parts: Container) -> None:
+    """Drops all that the store need not know any more, a batch an access, as long as it answers."""
+    try:
+        while parts.purge(Call()):
+            pass
+    except ActivitiesError as error:
+        logger.info("not everything old was purged: %s", type(error).__name__)
 
 
 def unqueued() -> Container:
@@ -54,7 +73,8 @@ def unqueued() -> Container:
             target=settings.ACTIVITIES_GRPC_TARGET, token=settings.ACTIVITIES_GRPC_TOKEN, tls=client_tls()
         )
     if settings.ACTIVITIES_BACKEND == "memory":
-        return on_repository(MemoryRepository(max_activities=settings.ACTIVITIES_MAX_PER_CHAT))
+        most = settings.ACTIVITIES_MAX_PER_CHAT
+        return on_repository(MemoryRepository(max_activities=most, token_lifetime=token_lifetime()))
     return on_repository(durable_repository())
 
 
@@ -93,6 +113,7 @@ def on_repository(
         streams=StreamSlots(settings.ACTIVITIES_MAX_STREAMS),
         ready=lambda call: guarded.ping(call=call),
         close=close,
+        purge=chats.purge,
     )
 
 
@@ -108,7 +129,8 @@ def durable_repository() -> Repository:
     longest_read = settings.ACTIVITIES_STORAGE_SECONDS + 1  # the second within which every store ends
     in_front = Cache(lambda: get_redis_connection().connection_pool, most=slots, longest_read=longest_read)
     in_front.connect()
-    behind = PostgresRepository(max_activities=settings.ACTIVITIES_MAX_PER_CHAT, database=Database(most=slots))
+    most = settings.ACTIVITIES_MAX_PER_CHAT
+    behind = PostgresRepository(max_activities=most, token_lifetime=token_lifetime(), database=Database(most=slots))
     return CachedRepository(behind, in_front)
 
 
@@ -173,7 +195,7 @@ def access(valid_after: Callable[[int, Call], int], windows: Windows | None = No
         keys=[settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS],
         valid_after=valid_after,
         services=settings.ACTIVITIES_SERVICE_TOKENS,
-        lifetime=timedelta(days=settings.ACTIVITIES_TOKEN_DAYS),
+        lifetime=token_lifetime(),
         fair_use=FairUse(
             windows or MemoryWindows(),
             per_chat=settings.ACTIVITIES_REQUESTS_PER_MINUTE,
@@ -189,3 +211,7 @@ def request_windows() -> Windows:
     windows = SharedWindows(outcome_connections, most=settings.ACTIVITIES_STORAGE_SLOTS)
     windows.connect()
     return windows
+
+
+def token_lifetime() -> timedelta:
+    return timedelta(days=settings.ACTIVITIES_TOKEN_DAYS)

@@ -32,6 +32,12 @@ class Chat(models.Model):
     forgotten_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     class Meta:
+        indexes = (
+            # What a purge looks at.
+            models.Index(
+                fields=("tokens_valid_after",), condition=Q(forgotten_at__isnull=False), name="left_chat_by_age"
+            ),
+        )
         constraints = (
             models.CheckConstraint(name="chat_id_is_not_zero", condition=~Q(chat_id=0)),
             models.CheckConstraint(name="chat_timezone_is_given", condition=~Q(timezone="")),

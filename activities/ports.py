@@ -29,6 +29,8 @@ MAX_REQUEST_BYTES = 1 << 20
 
 RECORD_LIFETIME = timedelta(hours=24)
 """How long the answer to a request id is kept."""
+QUEUE_LIFETIME = timedelta(days=7)
+"""How long after it was accepted a command may still come: dead letters are kept so long."""
 
 
 class Cancelled(Exception):
@@ -167,11 +169,19 @@ class Repository(Protocol):
     def revoke_tokens(self, chat_id: int, *, now: datetime, call: Call) -> Chat: ...
 
     def forget(self, chat_id: int, *, now: datetime, call: Call) -> Sequence[str]:
-        """The keys of the activities that were erased."""
+        """The keys of the activities that were erased. Purges as well."""
         ...
 
     def move(self, chat_id: int, *, to_chat_id: int, now: datetime, call: Call) -> tuple[Chat, Sequence[str]]:
         """The chat that they came to, and the keys of the activities that left."""
+        ...
+
+    def purge(self, *, now: datetime, call: Call) -> bool:
+        """Drops a batch of what tells nothing any more; returns whether there may be more.
+
+        These are answers to request ids after their lifetime, and what is left of chats once no revoked token and no
+        command that was accepted before can come.
+        """
         ...
 
     def ping(self, *, call: Call) -> None:

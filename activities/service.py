@@ -110,3 +110,7 @@ class ChatService:
             return self.get(chat_id, call=call)
         chat, _ = self._repository.move(chat_id, to_chat_id=to_chat_id, now=self._clock(), call=call)
         return chat
+
+    def purge(self, call: Call) -> bool:
+        """Drops some of what tells nothing any more; returns whether there may be more."""
+        return self._repository.purge(now=self._clock(), call=call)

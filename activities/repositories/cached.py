@@ -292,6 +292,9 @@ class CachedRepository:
         finally:
             self._cache.drop({f"{PREFIX}{chat_id}:{key}" for key in (*gone, *(each.key for each in before))})
 
+    def purge(self, *, now: datetime, call: Call) -> bool:
+        return self._inner.purge(now=now, call=call)  # what goes has no activities
+
     def ping(self, *, call: Call) -> None:
         self._inner.ping(call=call)
 

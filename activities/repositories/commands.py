@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import count
 from typing import Protocol
 from uuid import UUID
@@ -25,6 +25,11 @@ from activities.domain import (
     is_final,
     name_key,
 )
+from activities.ports import QUEUE_LIFETIME
+
+TOKEN_LIFETIME = timedelta(days=90)
+PURGE_BATCH = 100
+"""How many of a kind a purge drops at most, so that it takes and locks little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,14 @@ def _effect(command: Command, state: State, max_activities: int) -> Activity | N
         return changed
     state.drop(chat_id, activity.key)
     return None
+
+
+def purged_until(now: datetime, token_lifetime: timedelta) -> int:
+    """Nothing has to be known any more of a chat that was left and has its `tokens_valid_after` no later than this.
+
+    That is later than when it was left, and later than when any of its revoked tokens was issued.
+    """
+    return int((now - max(token_lifetime, QUEUE_LIFETIME)).timestamp())
 
 
 def joined(coming: Mapping[str, Activity], there: Mapping[str, Activity]) -> dict[str, Activity | None]:

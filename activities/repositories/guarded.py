@@ -163,6 +163,9 @@ class GuardedRepository:
             lambda inside: self._inner.move(chat_id, to_chat_id=to_chat_id, now=now, call=inside), call
         )
 
+    def purge(self, *, now: datetime, call: Call) -> bool:
+        return self._guard.run(lambda inside: self._inner.purge(now=now, call=inside), call)
+
     def ping(self, *, call: Call) -> None:
         self._guard.run(lambda inside: self._inner.ping(call=inside), call)
 

@@ -7,7 +7,8 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import islice, takewhile
 from uuid import UUID
 
 from activities.domain import (
@@ -23,7 +24,14 @@ from activities.domain import (
     name_key,
 )
 from activities.ports import RECORD_LIFETIME, Call
-from activities.repositories.commands import Record, apply_once, joined
+from activities.repositories.commands import (
+    PURGE_BATCH,
+    TOKEN_LIFETIME,
+    Record,
+    apply_once,
+    joined,
+    purged_until,
+)
 
 
 @dataclass(slots=True)
@@ -50,8 +58,9 @@ class _Shelf:
 class MemoryRepository:
     """Activities and chats in this process. One lock makes each access atomic."""
 
-    def __init__(self, *, max_activities: int = 10_000) -> None:
+    def __init__(self, *, max_activities: int = 10_000, token_lifetime: timedelta = TOKEN_LIFETIME) -> None:
         self._max_activities = max_activities
+        self._token_lifetime = token_lifetime
         self._lock = threading.Lock()
         self._shelves: dict[int, _Shelf] = {}
         self._chats: dict[int, Chat] = {}
@@ -62,7 +71,7 @@ class MemoryRepository:
     def apply(self, commands: Sequence[Command], *, now: datetime, call: Call) -> Sequence[Outcome]:
         with self._lock:
             self._now = now
-            self._drop_old_records()
+            self._drop_old_records(now)
             return [apply_once(command, self, max_activities=self._max_activities) for command in commands]
 
     def get(self, chat_id: int, *, name: str, call: Call) -> Activity:
@@ -103,7 +112,9 @@ class MemoryRepository:
         with self._lock:
             for place in [place for place in self._records if place[0] == chat_id]:
                 del self._records[place]
-            return [*self._emptied(chat_id, now)]
+            gone = self._emptied(chat_id, now)
+            self._purge(now)
+            return [*gone]
 
     def move(self, chat_id: int, *, to_chat_id: int, now: datetime, call: Call) -> tuple[Chat, Sequence[str]]:
         with self._lock:
@@ -120,6 +131,10 @@ class MemoryRepository:
                 if chat != chat_id or (to_chat_id, known_as) not in self._records
             )
             return self._chat(to_chat_id), [*moved]
+
+    def purge(self, *, now: datetime, call: Call) -> bool:
+        with self._lock:
+            return self._purge(now)
 
     def ping(self, *, call: Call) -> None:
         with self._lock:
@@ -157,6 +172,7 @@ class MemoryRepository:
         self._chats[chat_id] = Chat(
             chat_id, tokens_valid_after=self._chat(chat_id).with_tokens_revoked(now).tokens_valid_after
         )
+        self._forgotten.pop(chat_id, None)  # so that those that were left first are first
         self._forgotten[chat_id] = now
         return self._shelves.pop(chat_id, _Shelf()).by_key
 
@@ -172,12 +188,25 @@ class MemoryRepository:
     def _chat(self, chat_id: int) -> Chat:
         return self._chats.get(chat_id) or Chat(chat_id)
 
-    def _drop_old_records(self) -> None:
+    def _drop_old_records(self, now: datetime) -> None:
         while self._records:
             position, (_, made_at) = next(iter(self._records.items()))
-            if made_at > self._now - RECORD_LIFETIME:
+            if made_at > now - RECORD_LIFETIME:
                 return
             del self._records[position]
+
+    def _purge(self, now: datetime) -> bool:
+        self._drop_old_records(now)
+        until = purged_until(now, self._token_lifetime)
+        left = takewhile(lambda chat_id: self._forgotten[chat_id].timestamp() < until, self._forgotten)
+        # It may have been left long ago, and its tokens revoked since.
+        batch = list(islice((each for each in left if self._chat(each).tokens_valid_after <= until), PURGE_BATCH))
+        for chat_id in batch:
+            del self._forgotten[chat_id]
+            chat = self._chats[chat_id]
+            if chat == Chat(chat_id, tokens_valid_after=chat.tokens_valid_after) and not self._shelf(chat_id).by_key:
+                del self._chats[chat_id]
+        return len(batch) == PURGE_BATCH
 
 
 def _cut(ordered: Iterable[Activity], page: Page) -> ActivityPage:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -32,7 +32,14 @@ from activities.domain import (
     revoked_at,
 )
 from activities.ports import RECORD_LIFETIME, Call
-from activities.repositories.commands import Record, apply_once, joined
+from activities.repositories.commands import (
+    PURGE_BATCH,
+    TOKEN_LIFETIME,
+    Record,
+    apply_once,
+    joined,
+    purged_until,
+)
 from activities.repositories.database import Database, Row, Statement, Transaction
 
 DROP_EVERY = 100
@@ -43,8 +50,15 @@ _COLUMNS = "name, begin_date, end_date, times_per_day, quantity_per_time"
 class PostgresRepository:
     """Activities and chats in PostgreSQL. A single access is one message there and back where SQL allows."""
 
-    def __init__(self, *, max_activities: int = 10_000, database: Database | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        max_activities: int = 10_000,
+        token_lifetime: timedelta = TOKEN_LIFETIME,
+        database: Database | None = None,
+    ) -> None:
         self._max_activities = max_activities
+        self._token_lifetime = token_lifetime
         self._database = database or Database()
         self._remembered = 0
 
@@ -107,14 +121,14 @@ class PostgresRepository:
         return _chat(chat_id, rows)
 
     def forget(self, chat_id: int, *, now: datetime, call: Call) -> Sequence[str]:
-        _, gone, _, _ = self._database.ask(
-            call,
-            _alone([chat_id]),
-            ("DELETE FROM activities_activity WHERE chat_id = %s RETURNING key", [chat_id]),
-            ("DELETE FROM activities_handledrequest WHERE chat_id = %s", [chat_id]),
-            _leave(chat_id, now),
-            writes=True,
-        )
+        with self._database.transaction(call, writes=True) as transaction:
+            _, gone, _, _ = transaction.ask(
+                _alone([chat_id]),
+                ("DELETE FROM activities_activity WHERE chat_id = %s RETURNING key", [chat_id]),
+                ("DELETE FROM activities_handledrequest WHERE chat_id = %s", [chat_id]),
+                _leave(chat_id, now),
+            )
+            self._purge(transaction, now)
         return [key for (key,) in gone]
 
     def move(self, chat_id: int, *, to_chat_id: int, now: datetime, call: Call) -> tuple[Chat, Sequence[str]]:
@@ -140,6 +154,10 @@ class PostgresRepository:
             )
         return _chat(to_chat_id, chats), [*here]
 
+    def purge(self, *, now: datetime, call: Call) -> bool:
+        with self._database.transaction(call, writes=True) as transaction:
+            return self._purge(transaction, now)
+
     def ping(self, *, call: Call) -> None:
         self._database.ask(call, ("SELECT 1", []))
 
@@ -161,12 +179,16 @@ class PostgresRepository:
         if self._remembered < DROP_EVERY:
             return []
         most, self._remembered = 2 * self._remembered, 0
-        text = """
-            DELETE FROM activities_handledrequest WHERE (chat_id, request_id) IN (
-                SELECT chat_id, request_id FROM activities_handledrequest
-                WHERE handled_at <= %s ORDER BY handled_at LIMIT %s FOR UPDATE SKIP LOCKED
-            )"""
-        return [(text, [now - RECORD_LIFETIME, most])]
+        return [_drop_records(now, most)]
+
+    def _purge(self, transaction: Transaction, now: datetime) -> bool:
+        """Ends the transaction. It waits for nobody."""
+        records, left = transaction.ask(
+            _drop_records(now, PURGE_BATCH), _left_until(purged_until(now, self._token_lifetime))
+        )
+        # A message of its own: only now is it seen whether somebody created something before the chat was ours alone.
+        transaction.ask(*_drop_left([chat_id for chat_id, alone in left if alone]), last=True)
+        return PURGE_BATCH in (len(records), len(left))
 
     def _effect(self, command: Command) -> list[Statement]:
         """The command as statements: the effect when its rules allow it, and what tells why when they do not."""
@@ -402,6 +424,35 @@ def _leave(chat_id: int, now: datetime) -> Statement:
         SET timezone = DEFAULT, language = DEFAULT, tokens_valid_after = {_REVOKED},
             forgotten_at = EXCLUDED.forgotten_at"""
     return text, [chat_id, revoked_at(now), now]
+
+
+def _drop_records(now: datetime, most: int) -> Statement:
+    text = """
+        DELETE FROM activities_handledrequest WHERE (chat_id, request_id) IN (
+            SELECT chat_id, request_id FROM activities_handledrequest
+            WHERE handled_at <= %s ORDER BY handled_at LIMIT %s FOR UPDATE SKIP LOCKED
+        ) RETURNING 1"""
+    return text, [now - RECORD_LIFETIME, most]
+
+
+def _left_until(until: int) -> Statement:
+    """Locks a batch of chats that were left, and tells of which each that it is ours as `_alone` has it."""
+    text = """
+        SELECT chat_id, pg_try_advisory_xact_lock(hashtextextended('activities.chat', chat_id)) FROM (
+            SELECT chat_id FROM activities_chat WHERE forgotten_at IS NOT NULL AND tokens_valid_after <= %s
+            ORDER BY tokens_valid_after LIMIT %s FOR UPDATE SKIP LOCKED
+        ) AS left_chat"""
+    return text, [until, PURGE_BATCH]
+
+
+def _drop_left(chats: list[int]) -> list[Statement]:
+    """Drops these chats, which were left; of one that is used again, that it was."""
+    if not chats:
+        return []
+    drop = """
+        DELETE FROM activities_chat AS chat WHERE chat_id = ANY(%s) AND timezone = 'UTC' AND language = 'en'
+        AND NOT EXISTS (SELECT FROM activities_activity WHERE activities_activity.chat_id = chat.chat_id)"""
+    return [(drop, [chats]), ("UPDATE activities_chat SET forgotten_at = NULL WHERE chat_id = ANY(%s)", [chats])]
 
 
 def _move(chat_id: int, to_chat_id: int, ends: Mapping[str, Activity | None]) -> list[Statement]:

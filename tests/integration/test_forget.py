@@ -26,6 +26,7 @@ from activities.domain import (
     Delete,
     StorageTimeout,
     Update,
+    name_key,
     read_order,
 )
 from activities.ports import Call, Repository
@@ -36,6 +37,7 @@ from kafka_worker.outcomes import Outcomes, erase
 from proto.activities.v1 import activities_pb2 as pb
 from tests.examples import NOON, activity
 from tests.faults.services import eventually
+from tests.integration.traces import traces
 
 MOMENT = timedelta(milliseconds=1)
 
@@ -59,7 +61,7 @@ def stored() -> Iterator[redis.Redis]:
         yield client
 
 
-def traces(direct: psycopg.Connection, chat_id: int) -> dict[str, list[Any]]:
+def rows_with(direct: psycopg.Connection, chat_id: int) -> dict[str, list[Any]]:
     """The rows of any table in which the number occurs."""
     tables = direct.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'").fetchall()
     found = {}
@@ -88,7 +90,7 @@ def test_in_no_table_and_under_no_key_is_anything_left(
 
     parts.chats.forget(chat_id, call=soon())
 
-    left = traces(direct, chat_id)
+    left = rows_with(direct, chat_id)
     others = {table: [row for row in rows if row.get("chat_id") == other] for table, rows in left.items()}
     assert {table: len(rows) for table, rows in others.items()} == {
         "activities_chat": 1,
@@ -100,6 +102,29 @@ def test_in_no_table_and_under_no_key_is_anything_left(
     assert (row["chat_id"], row["timezone"], row["language"]) == (chat_id, "UTC", "en")
     assert [key for key in stored.scan_iter(count=1000) if b":%d:" % chat_id in key] == []
     assert set(keys[other]) <= set(stored.scan_iter(count=1000))
+
+
+def test_the_name_of_an_activity_is_nowhere_any_more(
+    parts: Container, direct: psycopg.Connection, stored: redis.Redis, chat_id: int
+) -> None:
+    number = uuid4().hex
+    name = f"Метотрексат {number}"  # shown as written, found by its key
+    create, update = Call(request_id=uuid4()), Call(request_id=uuid4())
+    parts.activities.create(chat_id, activity=activity(name), call=create)
+    parts.activities.update(chat_id, name=name, changes=ActivityChanges(times_per_day=3), call=update)
+    again = Create(chat_id=chat_id, activity=activity(name), delivery_id=uuid4(), accepted_at=NOON)
+    parts.activities.apply([again], call=soon())
+    found = parts.activities.get(chat_id, name=name, call=soon())
+    with closing(Outcomes(outcome_connections)) as outcomes:
+        for outcome in (found, ActivityNotFound(name=f"{name} too")):
+            outcomes.tell([(chat_id, uuid4(), outcome, "fingerprint")])
+    where = traces(direct, stored, number)
+    assert len(where) == 5
+    assert {"activities_activity", "activities_handledrequest"} < set(where)
+
+    parts.chats.forget(chat_id, call=soon())
+
+    assert [traces(direct, stored, text) for text in (number, name, name_key(name))] == [[], [], []]
 
 
 def test_a_redis_that_is_away_does_not_keep_a_chat_from_being_forgotten(
@@ -269,7 +294,7 @@ def test_nothing_is_remembered_of_a_command_that_came_too_late(
     with closing(PostgresRepository()) as store:
         store.forget(chat_id, now=NOON, call=soon())
         store.apply(queued(chat_id, -MOMENT), now=NOON, call=soon())
-    assert traces(direct, chat_id).keys() == {"activities_chat"}
+    assert rows_with(direct, chat_id).keys() == {"activities_chat"}
 
 
 @pytest.mark.parametrize(

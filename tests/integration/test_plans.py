@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -33,6 +33,7 @@ from tests.integration.conftest import empty_database
 CHATS = 10_000
 EACH = 100
 CHAT = CHATS // 2
+LIFETIME = timedelta(days=90)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,12 @@ def million() -> Iterator[dict[str, str]]:
                 """
                 INSERT INTO activities_handledrequest (chat_id, request_id, fingerprint, outcome, handled_at)
                 SELECT number, gen_random_uuid(), '', 'null', now() FROM generate_series(1, 20000) AS number"""
+            )
+            direct.execute(
+                f"""
+                INSERT INTO activities_chat (chat_id, tokens_valid_after, forgotten_at)
+                SELECT {CHATS} + number, {int(NOON.timestamp())} - 60 * number, timestamptz '2026-01-01'
+                FROM generate_series(1, {CHATS}) AS number"""
             )
             direct.execute("VACUUM ANALYZE")
         yield environment
@@ -81,6 +88,8 @@ QUERIES: dict[str, Callable[[Repository, Call], Any]] = {
         [Update(chat_id=CHAT, name="pill 8", changes=ActivityChanges(times_per_day=7))], now=NOON, call=call
     ),
     "delete": lambda store, call: store.apply([Delete(chat_id=CHAT, name="fresh")], now=NOON, call=call),
+    "forget": lambda store, call: store.forget(CHAT, now=NOON + LIFETIME, call=call),
+    "purge": lambda store, call: store.purge(now=NOON + LIFETIME, call=call),
     "many": lambda store, call: store.apply(list(_many()), now=NOON, call=call),
 } | {
     f"stream by {order}": lambda store, call, order=order: store.batch(

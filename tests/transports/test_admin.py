@@ -12,12 +12,14 @@ from html import unescape
 from itertools import count
 from typing import Any
 from urllib.parse import quote, urlencode
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import grpc
 import httpx
 import psycopg
 import pytest
+import redis
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
@@ -27,6 +29,7 @@ from activities.domain import name_key
 from proto.activities.v1 import activities_pb2 as pb
 from proto.activities.v1 import activities_pb2_grpc
 from tests.examples import ODD_NAMES
+from tests.integration.traces import traces
 from tests.transports.served import SECONDS, SERVICE, VITAMIN, bearer, url_of
 from tests.transports.test_processes import Process, manage
 
@@ -275,7 +278,7 @@ def test_staff_adds_changes_and_deletes(site: Site, head: Browser, chat: int) ->
 
     assert head.submit(page.replace("change", "delete"), post="yes").status_code == SAVED
     assert site.get(chat, "vitamin c").status_code == 404
-    assert history()[:3] == [("Vitamin C", 3), ("Vitamin C", 2), ("Vitamin C", 1)]
+    assert history()[:3] == [("activity", 3), ("activity", 2), ("activity", 1)]
 
 
 def test_names_are_any_that_the_domain_takes(site: Site, head: Browser, new_chat: Callable[[], int]) -> None:
@@ -431,7 +434,7 @@ def test_the_chosen_ones_are_deleted_after_a_confirmation(site: Site, head: Brow
     answer = head.submit(ACTIVITIES, **chosen, post="yes")
     assert messages(head.get(answer.headers["location"])) == "Deleted 2 of 2 activities."
     assert [site.get(chat, name).status_code for name in ("one", "two", "three")] == [404, 404, 200]
-    assert sorted(history()[:2]) == [("one", 3), ("two", 3)]
+    assert history()[:2] == [("activity", 3), ("activity", 3)]
 
 
 def test_what_could_not_be_deleted_is_not_said_to_be(site: Site, head: Browser, chat: int) -> None:
@@ -593,7 +596,7 @@ def test_a_chat_is_changed(site: Site, head: Browser, chat: int) -> None:
     assert answer.status_code == SAVED
     stored = site.api("GET", "/api/v1/chat/", chat).json()
     assert (stored["timezone"], stored["language"]) == ("Asia/Tokyo", "ru")
-    assert history()[0] == (str(chat), 2)
+    assert history()[0] == ("chat", 2)
 
 
 def test_a_chat_keeps_its_rules(site: Site, head: Browser, chat: int) -> None:
@@ -615,6 +618,32 @@ def test_a_chat_is_neither_added_nor_deleted_here(site: Site, head: Browser, cha
     assert 'value="delete_selected"' not in head.get(CHATS).text
     head.submit(CHATS, action="delete_selected", _selected_action=str(chat), index="0", post="yes")
     assert site.names(chat) == ["pill"]
+
+
+def test_nothing_that_the_staff_did_outlives_a_forgotten_chat(site: Site, head: Browser, chat: int) -> None:
+    """Of names and of the chat itself; that something was done stays."""
+    before, first, second = len(history()), f"Метотрексат {uuid4().hex}", f"Second {uuid4().hex}"
+    for name in (first, second):
+        assert head.submit(f"{ACTIVITIES}add/", chat=str(chat), **{**FORM, "name": name}).status_code == SAVED
+    for times in ("3", "4"):
+        page = page_of(chat, first)
+        assert head.submit(page, **{**head.fields(page), "times_per_day": times}).status_code == SAVED
+    assert head.submit(f"{CHATS}{chat}/change/", timezone="Europe/Moscow", language="ru").status_code == SAVED
+    page = page_of(chat, first)
+    assert head.submit(page.replace("change", "delete"), post="yes").status_code == SAVED
+    assert head.submit(ACTIVITIES, **choose(second, chat=chat), post="yes").status_code == SAVED
+    assert head.submit(f"{ACTIVITIES}add/", chat=str(chat), **{**FORM, "name": first}).status_code == SAVED
+    assert head.get("/admin/").status_code == 200
+    assert [kind for kind, _ in history()[: len(history()) - before]] == [*["activity"] * 3, "chat", *["activity"] * 4]
+
+    database = psycopg.connect(**connection.get_connection_params())
+    with database as direct, redis.Redis.from_url(os.environ["REDIS_URL"]) as stored:
+        direct.read_only = True
+        assert "activities_activity" in traces(direct, stored, first)
+        assert site.api("DELETE", "/api/v1/chat/", chat).status_code == 204
+        for text in (first, second, name_key(first), first.split()[1]):
+            assert traces(direct, stored, text) == []
+        assert traces(direct, stored, str(chat)) == ["activities_chat"]
 
 
 def test_chats_are_found(site: Site, head: Browser, new_chat: Callable[[], int]) -> None:

@@ -285,6 +285,10 @@ def test_closing_lets_what_is_inside_end_and_nothing_more_in(threads):
         lambda store, call: store.today(1, now=NOON, page=Page(), call=call),
         lambda store, call: store.chat(1, call=call),
         lambda store, call: store.update_chat(1, changes=ChatChanges(), call=call),
+        lambda store, call: store.revoke_tokens(1, now=NOON, call=call),
+        lambda store, call: store.forget(1, now=NOON, call=call),
+        lambda store, call: store.move(1, to_chat_id=2, now=NOON, call=call),
+        lambda store, call: store.purge(now=NOON, call=call),
         lambda store, call: store.ping(call=call),
     ],
 )
