@@ -5,7 +5,7 @@ RUN := .venv/bin/python
 LOCAL := ACTIVITIES_BACKEND=memory
 
 .DEFAULT_GOAL := help
-.PHONY: help run chat test test-long bench services services-stop lint format proto openapi messages requirements clean
+.PHONY: help run chat test test-long bench services services-stop lint audit format proto openapi messages requirements clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,6 +39,11 @@ lint: .venv/dev.stamp ## Check style, types, imports, migrations and generated f
 	$(LOCAL) $(RUN) manage.py makemigrations --check --dry-run
 	$(RUN) scripts/generate.py --check proto openapi
 	$(RUN) scripts/messages.py --check
+
+# --strict: what the service does not know has not been looked up, which is no good news.
+audit: .venv/dev.stamp ## Look up the pinned packages in the published advisories; needs a network that reaches them
+	.venv/bin/pip-audit --strict --progress-spinner off --require-hashes --disable-pip \
+		-r requirements.txt -r requirements-dev.txt
 
 format: .venv/dev.stamp ## Format the code and mend what can be mended
 	.venv/bin/ruff format .

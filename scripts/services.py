@@ -263,8 +263,13 @@ def fetch_kafka() -> None:
 
 
 def jars_are_right() -> bool:
-    command = ["sha256sum", "--check", "--strict", "--status", str(KAFKA_SOURCE / "jars.sha256")]
-    return JARS.is_dir() and not subprocess.run(command, cwd=JARS, check=False, stderr=subprocess.DEVNULL).returncode
+    """Whether all that are listed are there as listed, and no other, which Java would load as well."""
+    sums = KAFKA_SOURCE / "jars.sha256"
+    listed = {line.split()[1] for line in sums.read_text().splitlines()}
+    if not JARS.is_dir() or {each.name for each in JARS.iterdir()} != listed:
+        return False
+    command = ["sha256sum", "--check", "--strict", "--status", str(sums)]
+    return not subprocess.run(command, cwd=JARS, check=False, stderr=subprocess.DEVNULL).returncode
 
 
 def find_program(name: str) -> Path | None:

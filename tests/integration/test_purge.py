@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
@@ -417,7 +418,8 @@ class Stores(RuleBasedStateMachine):
     @invariant()
     def both_know_the_same(self):
         for chat_id in self.chats:
-            self.both(lambda store, chat_id=chat_id: (known(store, chat_id), names(store, chat_id)))
+            for look in (known, names):
+                self.both(partial(look, chat_id=chat_id))
 
     @precondition(lambda self: self.owners)
     @invariant()

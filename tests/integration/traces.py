@@ -32,10 +32,10 @@ def _tables(direct: psycopg.Connection) -> Iterator[tuple[str, bytes]]:
 
 def _entries(stored: redis.Redis) -> Iterator[tuple[bytes, bytes]]:
     """Every key of every database, with its value; all that is kept there are strings."""
-    address = {name: stored.connection_pool.connection_kwargs.get(name) for name in ("host", "port", "password")}
+    address = stored.connection_pool.connection_kwargs
     databases = [int(name.removeprefix("db")) for name in stored.info("keyspace")]
     for number in databases:
-        with redis.Redis(**address, db=number) as database:
+        with redis.Redis(address["host"], address["port"], number, address["password"]) as database:
             for key in database.scan_iter(count=1000):
                 if database.type(key) == b"string":
                     yield key, database.get(key) or b""
