@@ -343,7 +343,8 @@ LIVED = 10 * DAY
 class Stores(RuleBasedStateMachine):
     """Drives the store in memory and the durable one through the same, and tokens that were issued meanwhile.
 
-    A token opens its chat if it was issued after the last revocation and has not ended: whatever was purged.
+    A token opens its chat if it was issued after the last revocation and has not ended: whatever was purged. Some were
+    issued when they lived longer.
     """
 
     durable: Repository
@@ -366,11 +367,11 @@ class Stores(RuleBasedStateMachine):
         for token in [each for each in self.tokens if self.owners[each] == chat_id]:
             self.revoked[token] = self.tokens.pop(token)
 
-    @rule(chat=st.integers(0, 1))
-    def issue(self, chat):
+    @rule(chat=st.integers(0, 1), lifetime=st.sampled_from([LIVED, 10 * LIVED]))
+    def issue(self, chat, lifetime):
         chat_id = self.chats[chat]
         valid_after = known(self.stores[0], chat_id).tokens_valid_after
-        token = self.access(self.stores[0]).issue(chat_id, valid_after=valid_after)
+        token = self.access(self.stores[0], lifetime).issue(chat_id, valid_after=valid_after)
         self.tokens[token], self.owners[token] = self.now + LIVED, chat_id
 
     @rule(chat=st.integers(0, 1))
@@ -411,9 +412,17 @@ class Stores(RuleBasedStateMachine):
         for store in self.stores:
             purge(store, self.now)
 
-    @rule(passing=st.sampled_from([MOMENT, SECOND, DAY, QUEUE, LIVED - SECOND, LIVED]))
+    @rule(passing=st.sampled_from([MOMENT, DAY, LIVED - SECOND, LIVED + SECOND]))
     def wait(self, passing):
         self.now += passing
+
+    @rule(chat=st.integers(0, 1), passing=st.sampled_from([LIVED - SECOND, LIVED + SECOND]))
+    def revoked_and_long_past(self, chat, passing):
+        """What chance brings about too rarely."""
+        self.issue(chat, 10 * LIVED)
+        self.forget(chat)
+        self.now += passing
+        self.purge()
 
     @invariant()
     def both_know_the_same(self):
@@ -430,11 +439,11 @@ class Stores(RuleBasedStateMachine):
             living = [token for token, until in self.tokens.items() if self.now < until - SECOND]
             assert [token for token in living if not opens(access, token)] == []
 
-    def access(self, store: Repository) -> Access:
+    def access(self, store: Repository, lifetime: timedelta = LIVED) -> Access:
         return Access(
             keys=["key"],
             valid_after=lambda chat_id, call: known(store, chat_id).tokens_valid_after,
-            lifetime=LIVED,
+            lifetime=lifetime,
             clock=self.now.timestamp,
         )
 
