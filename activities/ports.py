@@ -29,8 +29,8 @@ MAX_REQUEST_BYTES = 1 << 20
 
 RECORD_LIFETIME = timedelta(hours=24)
 """How long the answer to a request id is kept."""
-QUEUE_LIFETIME = timedelta(days=7)
-"""How long after it was accepted a command may still come: dead letters are kept so long."""
+QUEUE_LIFETIME = timedelta(days=9)
+"""How long after it was accepted a command may still come: a day in its topic, 7 as a dead letter, a day once more."""
 
 
 class Cancelled(Exception):

@@ -260,7 +260,12 @@ class Consumer:
                 )
             try:
                 self._dead_letters.put_aside(
-                    position, key=record.key, value=record.value, headers=record.headers, reason=reason
+                    position,
+                    key=record.key,
+                    value=record.value,
+                    headers=record.headers,
+                    timestamp=record.timestamp,
+                    reason=reason,
                 )
             except KafkaError as error:
                 logger.warning("a dead letter is not taken (%s)", error)

@@ -9,9 +9,11 @@ from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from kafka_worker.messages import DEAD_LETTER, Headers, Position
+from kafka_worker.messages import ACCEPTED_AT, DEAD_LETTER, Headers, Position, accepted
 
-REASON, TOPIC, PARTITION, OFFSET = (f"dead-letter-{what}" for what in ("reason", "topic", "partition", "offset"))
+REASON, TOPIC, PARTITION, OFFSET, ACCEPTED = (
+    f"dead-letter-{what}" for what in ("reason", "topic", "partition", "offset", "accepted-at")
+)
 """Headers of a dead letter, beside those that the record came with."""
 SEND_SECONDS = 10.0
 
@@ -23,6 +25,8 @@ class DeadLetter:
     offset: int
     """Its own place in the topic of dead letters."""
     put_aside_at: datetime
+    accepted_at: int
+    """When the record was accepted, in Unix milliseconds: what its chat had then may have been erased since."""
     position: Position
     """Where it lay before."""
     reason: str
@@ -40,7 +44,14 @@ class DeadLetters:
         self._producer: KafkaProducer | None = None
 
     def put_aside(
-        self, position: Position, *, key: bytes | None, value: bytes | None, headers: Headers, reason: str
+        self,
+        position: Position,
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+        timestamp: int,
+        reason: str,
     ) -> None:
         """Returns when the broker has it."""
         described = [
@@ -48,6 +59,7 @@ class DeadLetters:
             (TOPIC, position.topic.encode()),
             (PARTITION, str(position.partition).encode()),
             (OFFSET, str(position.offset).encode()),
+            (ACCEPTED, str(accepted(headers, timestamp)).encode()),
         ]
         self._send(DEAD_LETTER, key, value, [*headers, *described])
 
@@ -70,8 +82,10 @@ class DeadLetters:
             consumer.close()
 
     def send_back(self, letter: DeadLetter) -> None:
-        """Sends it to the topic that it came from, as it was; returns when the broker has it."""
-        self._send(letter.position.topic, letter.key, letter.value, letter.headers)
+        """Sends it to the topic that it came from, as it was accepted; returns when the broker has it."""
+        headers = [each for each in letter.headers if each[0] != ACCEPTED_AT]
+        headers.append((ACCEPTED_AT, str(letter.accepted_at).encode()))
+        self._send(letter.position.topic, letter.key, letter.value, headers)
 
     def close(self) -> None:
         if self._producer is not None:
@@ -82,15 +96,17 @@ class DeadLetters:
             self._producer = KafkaProducer(
                 bootstrap_servers=self._servers, acks="all", enable_idempotence=True, allow_auto_create_topics=False
             )
-        self._producer.send(topic, key=key, value=value, headers=list(headers)).get(timeout=SEND_SECONDS)
+        given = [(name, text or b"") for name, text in headers]  # the client does not send headers without a value
+        self._producer.send(topic, key=key, value=value, headers=given).get(timeout=SEND_SECONDS)
 
 
 def _read(record: Any) -> DeadLetter:
-    ours = {REASON, TOPIC, PARTITION, OFFSET}
+    ours = {REASON, TOPIC, PARTITION, OFFSET, ACCEPTED}
     described = {name: value.decode() for name, value in record.headers if name in ours}
     return DeadLetter(
         offset=record.offset,
         put_aside_at=datetime.fromtimestamp(record.timestamp / 1000, UTC),
+        accepted_at=int(described.get(ACCEPTED, record.timestamp)),  # one of an earlier release did not say
         position=Position(described[TOPIC], int(described[PARTITION]), int(described[OFFSET])),
         reason=described[REASON],
         key=record.key,

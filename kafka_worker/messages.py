@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,7 +34,11 @@ DEAD_LETTER = "activities.dead-letter"
 REQUEST_ID = "request-id"
 """The header of a record that makes its command safe to send again."""
 
-Headers = Sequence[tuple[str, bytes]]
+ACCEPTED_AT = "accepted-at"
+"""The header of a record that was put aside and is sent again: when it was accepted, in Unix milliseconds."""
+_MILLISECONDS = re.compile(rb"[0-9]{1,15}")
+
+Headers = Sequence[tuple[str, bytes | None]]
 
 
 class Unreadable(Exception):
@@ -107,13 +112,20 @@ def read(position: Position, value: bytes | None, headers: Headers, timestamp: i
     except Broken:
         raise Unreadable(f"chat_id: {request.chat_id} is no chat") from None
     own_id = _request_id(headers)
-    origin = _Origin(request_id=own_id, delivery_id=position.as_id, accepted_at=_instant(timestamp))
+    accepted_at = _instant(accepted(headers, timestamp))
+    origin = _Origin(request_id=own_id, delivery_id=position.as_id, accepted_at=accepted_at)
     command: Command | InvalidActivity
     try:
         command = _command(request, chat_id, origin)
     except InvalidActivity as invalid:
         command = invalid.with_traceback(None)
     return Received(position, chat_id, own_id or position.as_id, command)
+
+
+def accepted(headers: Headers, timestamp: int) -> int:
+    """When a record with this `timestamp` was first accepted, in Unix milliseconds; negative when nobody knows."""
+    known = [int(text) for name, text in headers if name == ACCEPTED_AT and text and _MILLISECONDS.fullmatch(text)]
+    return min([*known, timestamp] if timestamp >= 0 else known, default=timestamp)
 
 
 _Request = pb.ActivityCreateRequest | pb.ActivityUpdateRequest | pb.ActivityDeleteRequest
@@ -157,7 +169,7 @@ def _request_id(headers: Headers) -> UUID | None:
     for name, text in headers:
         if name == REQUEST_ID:
             try:
-                return read_request_id(text.decode())
+                return read_request_id((text or b"").decode())
             except (Broken, UnicodeDecodeError):
                 return None
     return None

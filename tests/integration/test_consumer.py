@@ -25,6 +25,7 @@ from activities.domain import (
     Delete,
     InvalidActivity,
     Outcome,
+    Page,
     StorageBusy,
     StorageTimeout,
     Update,
@@ -33,7 +34,7 @@ from activities.ports import Call
 from activities.repositories.memory import MemoryRepository
 from kafka_worker.consumer import REFUSED_OF, Consumer, TooManyRefused
 from kafka_worker.dead_letters import DeadLetter, DeadLetters
-from kafka_worker.messages import CREATE, DELETE, REQUEST_ID, UPDATE, Position, record_of
+from kafka_worker.messages import CREATE, DELETE, REQUEST_ID, UPDATE, Position, read, record_of
 from kafka_worker.topics import ensure_topics
 from proto.activities.v1 import activities_pb2 as pb
 from tests.examples import activity
@@ -242,6 +243,54 @@ def test_a_dead_letter_that_is_sent_back_is_tried_again(consumer, sender, told, 
     with closing(DeadLetters(servers)) as letters:
         letters.send_back(letter_of(servers, position))
         eventually(lambda: [each.value for each in letters.all()].count(garbage) == 2)
+
+
+def test_a_dead_letter_that_is_sent_back_does_not_bring_back_what_was_erased(
+    consumer, unsteady, parts, sender, told, servers, chat_id
+) -> None:
+    """It was accepted when it was sent first, however often it was put aside since."""
+
+    def refuse(commands: Sequence[Command]) -> None:
+        if any(each.chat_id == chat_id for each in commands):
+            raise ValueError("a fault of ours")
+
+    sent, key = uuid4(), str(chat_id).encode()
+    with closing(DeadLetters(servers)) as letters:
+
+        def aside(count: int) -> DeadLetter:
+            """The last of so many that the record became."""
+            found: list[DeadLetter] = []
+
+            def are_there() -> bool:
+                found[:] = [each for each in letters.all() if each.key == key]
+                return len(found) == count
+
+            eventually(are_there)
+            return found[-1]
+
+        unsteady.before = refuse
+        sender.send(Create(chat_id=chat_id, activity=activity()), sent)
+        first = aside(1)
+        parts.chats.forget(chat_id, call=Call())
+        letters.send_back(first)
+        second = aside(2)
+        assert second.accepted_at == first.accepted_at
+        unsteady.before = lambda commands: None
+        letters.send_back(second)
+        assert answer(told, sent) == ActivityNotFound(name="vitamin C")
+        assert parts.activities.list(chat_id, page=Page(), call=Call()).total == 0
+
+
+def test_headers_that_other_clients_send_without_a_value_stop_nothing(servers, chat_id) -> None:
+    """Ours cannot."""
+    value, position = pb.ActivityDeleteRequest(chat_id=chat_id, name="pill").SerializeToString(), Position(DELETE, 0, 7)
+    headers: list[tuple[str, bytes | None]] = [(REQUEST_ID, None), ("other", None)]
+    assert read(position, value, headers, 5).request_id == position.as_id
+    reason = str(uuid4())
+    with closing(DeadLetters(servers)) as letters:
+        letters.put_aside(position, key=None, value=value, headers=headers, timestamp=5, reason=reason)
+        (letter,) = [each for each in letters.all() if each.reason == reason]
+    assert letter.headers == [(REQUEST_ID, b""), ("other", b"")]
 
 
 @contextmanager

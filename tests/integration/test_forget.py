@@ -32,7 +32,7 @@ from activities.domain import (
 from activities.ports import Call, Repository
 from activities.repositories.memory import MemoryRepository
 from activities.repositories.postgres import PostgresRepository
-from kafka_worker.messages import DELETE, Position, read
+from kafka_worker.messages import ACCEPTED_AT, DELETE, Position, accepted, read
 from kafka_worker.outcomes import Outcomes, erase
 from proto.activities.v1 import activities_pb2 as pb
 from tests.examples import NOON, activity
@@ -295,6 +295,21 @@ def test_nothing_is_remembered_of_a_command_that_came_too_late(
         store.forget(chat_id, now=NOON, call=soon())
         store.apply(queued(chat_id, -MOMENT), now=NOON, call=soon())
     assert rows_with(direct, chat_id).keys() == {"activities_chat"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "timestamp", "known"),
+    [
+        ([], 5, 5),
+        ([(ACCEPTED_AT, b"3")], 5, 3),
+        ([(ACCEPTED_AT, b"7")], 5, 5),
+        ([(ACCEPTED_AT, b"7")], -1, 7),
+        ([(ACCEPTED_AT, b"4"), (ACCEPTED_AT, b"3")], 5, 3),
+        *(([(ACCEPTED_AT, wrong)], 5, 5) for wrong in (None, b"", b"-1", b"x", b"9" * 5000, "١".encode())),
+    ],
+)
+def test_what_is_sent_again_was_accepted_when_it_was_sent_first(headers: Any, timestamp: int, known: int) -> None:
+    assert accepted(headers, timestamp) == known
 
 
 @pytest.mark.parametrize(

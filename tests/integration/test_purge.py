@@ -44,7 +44,7 @@ MOMENT = timedelta(milliseconds=1)
 SECOND = timedelta(seconds=1)
 DAY = timedelta(days=1)
 LIFETIME = 90 * DAY
-QUEUE = 7 * DAY
+QUEUE = 9 * DAY
 MAKERS: dict[str, Callable[..., Repository]] = {"memory": MemoryRepository, "postgres": PostgresRepository}
 
 
