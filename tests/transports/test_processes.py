@@ -21,6 +21,8 @@ import httpx
 import psutil
 import pytest
 
+from activities.access import Access
+from activities.ports import Call
 from proto.activities.v1 import activities_pb2 as pb
 from proto.activities.v1 import activities_pb2_grpc
 
@@ -162,6 +164,21 @@ def test_a_token_issued_in_a_second_shell_opens_its_chat() -> None:
         url = process.find(r"^HTTP +(http://[^/]+)/")
         answer = httpx.get(f"{url}/api/v1/chat/", headers={"Authorization": f"Bearer {token}"})
         assert answer.json()["chat_id"] == -1001234567890
+
+
+@pytest.mark.parametrize("backend", ["memory", "grpc", "kafka", "postgres"])
+def test_a_token_is_printed_and_nothing_else_whatever_is_out_of_reach(backend: str) -> None:
+    away = {
+        "DATABASE_URL": "postgres://nobody@127.0.0.1:1/none",
+        "REDIS_URL": "redis://127.0.0.1:1/0",
+        "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "ACTIVITIES_GRPC_TARGET": "127.0.0.1:1",
+    }
+    issued = manage("token", "issue", "--chat-id", "5", ACTIVITIES_BACKEND=backend, DJANGO_SECRET_KEY="k" * 50, **away)
+    assert (issued.returncode, issued.stderr) == (0, "")
+    assert re.fullmatch(r"act_[A-Za-z0-9_-]+:[A-Za-z0-9_-]{43}\n", issued.stdout)
+    access = Access(keys=["a newer key", "k" * 50], valid_after=lambda *_: 0)
+    assert access.principal(issued.stdout.strip(), call=Call()).chat_id == 5
 
 
 def test_an_option_cut_short_is_none() -> None:
