@@ -58,12 +58,17 @@ def container() -> Container:
 
 
 def purge_all(parts: Container) -> None:
-    """Drops all that the store need not know any more, a batch an access, as long as it answers."""
+    """Drops all that the store need not know any more, a batch an access, as long as it answers.
+
+    It runs beside the service, which is to start whatever becomes of this.
+    """
     try:
         while parts.purge(Call()):
             pass
     except ActivitiesError as error:
         logger.info("not everything old was purged: %s", type(error).__name__)
+    except Exception:
+        logger.exception("not everything old was purged")
 
 
 def unqueued() -> Container:
