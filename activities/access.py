@@ -188,10 +188,10 @@ class Access:
             raise NotAuthenticated from None
         # Today's lifetime bounds those that were issued when it was longer: so it is known when all of them have ended.
         ends = min(expires, issued + self.lifetime.total_seconds())
-        if self._clock() >= ends or issued < self._valid_after(chat_id, call):
-            raise NotAuthenticated
-        self.fair_use.by_token(chat_id)
-        return Principal("chat", chat_id)
+        if self._clock() < ends and issued >= self._valid_after(chat_id, call):  # so that NaN is neither
+            self.fair_use.by_token(chat_id)
+            return Principal("chat", chat_id)
+        raise NotAuthenticated
 
 
 def _claims(claims: dict[str, object]) -> tuple[int, float, float]:
