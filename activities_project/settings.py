@@ -283,7 +283,7 @@ AUTH_PASSWORD_VALIDATORS = [
 CSRF_FAILURE_VIEW = "activities.api.errors.csrf_failure"
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["activities.api.authentication.TokenAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": ["activities.api.authentication.WritesAllowed"],
     "DEFAULT_PARSER_CLASSES": [
         "activities.api.parsers.ExactJSONParser",
         "rest_framework.parsers.FormParser",

@@ -1,4 +1,4 @@
-"""One call on its way through the server: who asks, for which chat, until when; and how errors leave."""
+"""One call on its way through the server: who may make it, for which chat, until when; and how errors leave."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from enum import Enum, auto
 from functools import partial
-from typing import Any
-from uuid import UUID
+from typing import Any, TypeVar
 
 import grpc
+from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
@@ -38,51 +39,63 @@ MOST_HELD = 1000
 """Refusals that are kept back at once; each is a call that takes some memory."""
 
 
-@dataclass(slots=True)
-class Exchange:
-    """What a servicer gets in place of the bare context."""
+class Decision(Enum):
+    """Who may call a method."""
 
-    context: grpc.ServicerContext
-    asked_at: float
-    cancellation: Cancellation = field(default_factory=Cancellation)
+    OPEN = auto()
+    """Everybody, without a token."""
+    READS = auto()
+    """Whoever has a token for the chat."""
+    WRITES = auto()
+    """Of these, who may not only read."""
+    FOR_SERVICES = auto()
+    """Of these, who may act for any chat."""
 
-    def metadata(self, name: str) -> str | None:
-        for key, value in self.context.invocation_metadata():
-            if key == name:
-                return value if isinstance(value, str) else value.decode("latin-1")
-        return None
 
-    def read(self, request: Message, access: Access, *, writes: bool = False, for_any_chat: bool = False) -> Asked:
-        """Who asks for what. Raises what the check of the token raises; broken rules wait in the reading."""
-        reading = Reading()
-        request_id = self.metadata("x-request-id")
-        call = self._call(None if request_id is None else reading.take("x-request-id", read_request_id, request_id))
-        principal = access.authenticate(self.metadata("authorization"), call=call)
-        if writes:
-            principal.must_write()
-        if for_any_chat:
-            principal.must_be_service()
-        fields = given_fields(request)
-        return Asked(reading, fields, reading.take("chat_id", principal.chat, fields["chat_id"]), call)
+Method = TypeVar("Method", bound=Callable[..., Any])
 
-    def _call(self, request_id: UUID | None) -> Call:
-        remaining = self.context.time_remaining()
-        endless = remaining is None or remaining > ENDLESS
-        deadline = math.inf if endless else time.monotonic() + remaining * (1 - WAY_BACK)
-        return Call(self.asked_at, deadline, request_id, self.cancellation)
 
-    # The framework calls these two for an rpc that a service does not have.
+def _decided(decision: Decision) -> Callable[[Method], Method]:
+    def decide(method: Method) -> Method:
+        vars(method)["decision"] = decision
+        return method
 
-    def set_code(self, code: grpc.StatusCode) -> None:
-        self.context.set_code(code)
+    return decide
 
-    def set_details(self, details: str) -> None:
-        self.context.set_details(details)
+
+reads = _decided(Decision.READS)
+writes = _decided(Decision.WRITES)
+for_services = _decided(Decision.FOR_SERVICES)
+
+
+def decisions_of(service: ServiceDescriptor, servicer: type) -> dict[str, Decision]:
+    """Who may call each method of the service, by its path. `TypeError` for one that the servicer lacks or that
+    nobody has decided about."""
+    found = {}
+    for method in service.methods:
+        decision = getattr(getattr(servicer, method.name, None), "decision", None)
+        if decision is None:
+            raise TypeError(
+                f"{service.full_name}/{method.name}: nobody has decided who may call it; "
+                f"give {servicer.__name__}.{method.name} @reads, @writes or @for_services"
+            )
+        found[_path(service, method.name)] = decision
+    return found
+
+
+def open_to_all(service: ServiceDescriptor) -> dict[str, Decision]:
+    """The same for a service of which every method is for everybody."""
+    return {_path(service, method.name): Decision.OPEN for method in service.methods}
+
+
+def _path(service: ServiceDescriptor, method: str) -> str:
+    return f"/{service.full_name}/{method}"
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request as read so far. `chat_id` and `call` are good once `reading.done()` has returned."""
+    """A request as read so far, which is what a servicer gets in place of the bare context: whoever asks may call the
+    method. `chat_id` and `call` are good once `reading.done()` has returned."""
 
     reading: Reading
     fields: dict[str, object]
@@ -91,10 +104,14 @@ class Asked:
 
 
 class Exchanges(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stubs alone
-    """Gives each call of ours its `Exchange`, and its errors the form that the contract promises."""
+    """Asks `access` before each method that is not open to all, and gives errors the form that the contract promises.
 
-    def __init__(self, access: Access) -> None:
-        self._fair_use = access.fair_use
+    A method that `decisions` lack is not served.
+    """
+
+    def __init__(self, access: Access, decisions: Mapping[str, Decision]) -> None:
+        self._access = access
+        self._decisions = decisions
         self._held = _Held()
 
     def close(self) -> None:
@@ -104,21 +121,24 @@ class Exchanges(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in
         self, continuation: Callable[[Any], Any], handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         handler = continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith("/activities."):
+        decision = self._decisions.get(handler_call_details.method)
+        if handler is None or decision is None:
+            return None
+        if decision is Decision.OPEN:
             return handler  # type: ignore[no-any-return]
         for key, value in handler_call_details.invocation_metadata:
-            if key == "authorization" and (refused := self._fair_use.refusal(str(value))):
+            if key == "authorization" and (refused := self._access.fair_use.refusal(str(value))):
                 return self._held.handler(refused)
         # Here, and not in the handler: what waits for a free thread waits on the caller's time.
-        asked_at = time.monotonic()
+        read = partial(_read, self._access, decision, time.monotonic())
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                partial(_answer_stream, handler.unary_stream, asked_at),
+                partial(_answer_stream, handler.unary_stream, read),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
         return grpc.unary_unary_rpc_method_handler(
-            partial(_answer, handler.unary_unary, asked_at), handler.request_deserializer, handler.response_serializer
+            partial(_answer, handler.unary_unary, read), handler.request_deserializer, handler.response_serializer
         )
 
 
@@ -191,27 +211,64 @@ class FewConversations(grpc.ServerInterceptor):  # type: ignore[type-arg]  # gen
             _abort(error, context)
 
 
-def _answer(behaviour: Callable[..., Any], asked_at: float, request: Message, context: grpc.ServicerContext) -> Any:
+Read = Callable[[Message, grpc.ServicerContext], Asked]
+
+
+def _answer(behaviour: Callable[..., Any], read: Read, request: Message, context: grpc.ServicerContext) -> Any:
     try:
-        return behaviour(request, _begin(context, asked_at))
+        return behaviour(request, read(request, context))
     except Exception as error:
         _abort(error, context)
 
 
 def _answer_stream(
-    behaviour: Callable[..., Any], asked_at: float, request: Message, context: grpc.ServicerContext
+    behaviour: Callable[..., Any], read: Read, request: Message, context: grpc.ServicerContext
 ) -> Iterator[Any]:
     try:
-        yield from behaviour(request, _begin(context, asked_at))
+        yield from behaviour(request, read(request, context))
     except Exception as error:
         _abort(error, context)
 
 
-def _begin(context: grpc.ServicerContext, asked_at: float) -> Exchange:
-    exchange = Exchange(context, asked_at)
-    if not context.add_callback(exchange.cancellation.cancel):
-        exchange.cancellation.cancel()  # the caller went while the call waited for a thread
-    return exchange
+def _read(
+    access: Access, decision: Decision, asked_at: float, request: Message, context: grpc.ServicerContext
+) -> Asked:
+    """Who asks for what. Raises what the check of the token raises; broken rules wait in the reading."""
+    reading = Reading()
+    request_id = _metadata(context, "x-request-id")
+    call = Call(
+        asked_at,
+        _deadline(context),
+        None if request_id is None else reading.take("x-request-id", read_request_id, request_id),
+        _cancellation(context),
+    )
+    principal = access.authenticate(_metadata(context, "authorization"), call=call)
+    if decision is not Decision.READS:
+        principal.must_write()
+    if decision is Decision.FOR_SERVICES:
+        principal.must_be_service()
+    fields = given_fields(request)
+    return Asked(reading, fields, reading.take("chat_id", principal.chat, fields["chat_id"]), call)
+
+
+def _metadata(context: grpc.ServicerContext, name: str) -> str | None:
+    for key, value in context.invocation_metadata():
+        if key == name:
+            return value if isinstance(value, str) else value.decode("latin-1")
+    return None
+
+
+def _deadline(context: grpc.ServicerContext) -> float:
+    remaining = context.time_remaining()
+    endless = remaining is None or remaining > ENDLESS
+    return math.inf if endless else time.monotonic() + remaining * (1 - WAY_BACK)
+
+
+def _cancellation(context: grpc.ServicerContext) -> Cancellation:
+    cancellation = Cancellation()
+    if not context.add_callback(cancellation.cancel):
+        cancellation.cancel()  # the caller went while the call waited for a thread
+    return cancellation
 
 
 def _abort(error: Exception, context: grpc.ServicerContext) -> None:
@@ -220,8 +277,6 @@ def _abort(error: Exception, context: grpc.ServicerContext) -> None:
         context.abort_with_status(rpc_status.to_status(status_of(error)))
     if isinstance(error, Cancelled):
         context.abort(grpc.StatusCode.CANCELLED, "the caller has gone")
-    if isinstance(error, NotImplementedError):
-        context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not implemented!")
     reference = str(uuid.uuid4())
     logger.error("unexpected error, request id %s", reference, exc_info=error)
     context.abort_with_status(rpc_status.to_status(_internal(reference)))

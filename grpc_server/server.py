@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 from django.conf import settings
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from activities.cli import family, host_and_port, is_loopback
 from activities.container import Container
 from activities.ports import MAX_REQUEST_BYTES
 from activities.tls import Pems, ServerTls
-from grpc_server.exchange import Exchanges, FewConversations
+from grpc_server.exchange import Exchanges, FewConversations, decisions_of, open_to_all
 from grpc_server.services import ActivityServicer, ChatServicer
 from proto.activities.v1 import activities_pb2, activities_pb2_grpc, chats_pb2, chats_pb2_grpc
 
@@ -22,6 +23,10 @@ THREADS = 64
 """Handler threads; more than there can be streams and conversations, so that other calls always find one."""
 MOST_CONVERSATIONS = 16
 """Reflection's calls at once; a tool needs one for a moment."""
+
+
+ACTIVITIES = activities_pb2.DESCRIPTOR.services_by_name["ActivityService"]
+CHATS = chats_pb2.DESCRIPTOR.services_by_name["ChatService"]
 
 
 class GrpcServer:
@@ -39,7 +44,13 @@ class GrpcServer:
         reflected: bool = True,
         shared: bool = False,
     ) -> None:
-        self._exchanges = Exchanges(container.access)
+        decisions = {
+            **decisions_of(ACTIVITIES, ActivityServicer),
+            **decisions_of(CHATS, ChatServicer),
+            **open_to_all(health_pb2.DESCRIPTOR.services_by_name["Health"]),
+            **open_to_all(reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]),
+        }
+        self._exchanges = Exchanges(container.access, decisions)
         self._server = grpc.server(
             ThreadPoolExecutor(THREADS, thread_name_prefix="grpc"),
             interceptors=[self._exchanges, FewConversations(MOST_CONVERSATIONS)],
@@ -53,12 +64,9 @@ class GrpcServer:
             ActivityServicer.as_servicer(container=container), self._server
         )
         chats_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer.as_servicer(container=container), self._server)
-        self._health = health.HealthServicer()
+        self._health = _Health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self._names = (
-            activities_pb2.DESCRIPTOR.services_by_name["ActivityService"].full_name,
-            chats_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name,
-        )
+        self._names = (ACTIVITIES.full_name, CHATS.full_name)
         if reflected:
             reflection.enable_server_reflection(
                 (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
@@ -85,6 +93,21 @@ class GrpcServer:
         self._health.enter_graceful_shutdown()
         self._server.stop(grace).wait()
         self._exchanges.close()
+
+
+class _Health(health.HealthServicer):
+    """Forgets a name that nobody watches any more: everybody may watch any name, however long, without a token."""
+
+    def _on_close_callback(self, send_response_callback: Callable[..., None], service: str) -> Callable[[], None]:
+        close = super()._on_close_callback(send_response_callback, service)
+
+        def closed() -> None:
+            close()
+            with self._lock:
+                if not self._send_response_callbacks[service]:
+                    del self._send_response_callbacks[service]
+
+        return closed
 
 
 def _credentials(tls: ServerTls) -> grpc.ServerCredentials:

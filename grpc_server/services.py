@@ -1,4 +1,4 @@
-"""The servicers. Each method is three moves: read, call, write."""
+"""The servicers. Each method is three moves: read, call, write; above it stands who may call it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from activities.domain import (
     read_page,
 )
 from activities.wire import activity_message, chat_message, list_message, today_message
-from grpc_server.exchange import Exchange
+from grpc_server.exchange import Asked, for_services, reads, writes
 from proto.activities.v1 import activities_pb2 as pb
 from proto.activities.v1 import chats_pb2 as chats_pb
 
@@ -30,42 +30,42 @@ class ActivityServicer(Service):  # type: ignore[misc]
 
     container = cast("Container", None)  # given to `as_servicer`
 
-    def ActivityCreate(self, request: pb.ActivityCreateRequest, exchange: Exchange) -> pb.Activity:  # noqa: N802
-        asked = exchange.read(request, self.container.access, writes=True)
+    @writes
+    def ActivityCreate(self, request: pb.ActivityCreateRequest, asked: Asked) -> pb.Activity:  # noqa: N802
         activity = read_activity(asked.reading, asked.fields)
         asked.reading.done()
         return activity_message(self.container.activities.create(asked.chat_id, activity=activity, call=asked.call))
 
-    def ActivityGet(self, request: pb.ActivityGetRequest, exchange: Exchange) -> pb.Activity:  # noqa: N802
-        asked = exchange.read(request, self.container.access)
+    @reads
+    def ActivityGet(self, request: pb.ActivityGetRequest, asked: Asked) -> pb.Activity:  # noqa: N802
         name = asked.reading.take("name", read_name, request.name)
         asked.reading.done()
         return activity_message(self.container.activities.get(asked.chat_id, name=name, call=asked.call))
 
-    def ActivityList(self, request: pb.ActivityListRequest, exchange: Exchange) -> pb.ActivityListResponse:  # noqa: N802
-        asked = exchange.read(request, self.container.access)
+    @reads
+    def ActivityList(self, request: pb.ActivityListRequest, asked: Asked) -> pb.ActivityListResponse:  # noqa: N802
         page = read_page(asked.reading, asked.fields)
         asked.reading.done()
         return list_message(self.container.activities.list(asked.chat_id, page=page, call=asked.call))
 
+    @reads
     def ActivityListStream(  # noqa: N802
-        self, request: pb.ActivityListStreamRequest, exchange: Exchange
+        self, request: pb.ActivityListStreamRequest, asked: Asked
     ) -> Iterator[pb.Activity]:
-        asked = exchange.read(request, self.container.access)
         order = asked.reading.take("order", read_order, request.order)
         asked.reading.done()
         activities = self.container.activities.stream(asked.chat_id, order=order, call=asked.call)
         with self.container.streams.hold(), closing(activities):
             yield from map(activity_message, activities)
 
-    def ActivityToday(self, request: pb.ActivityTodayRequest, exchange: Exchange) -> pb.ActivityTodayResponse:  # noqa: N802
-        asked = exchange.read(request, self.container.access)
+    @reads
+    def ActivityToday(self, request: pb.ActivityTodayRequest, asked: Asked) -> pb.ActivityTodayResponse:  # noqa: N802
         page = read_page(asked.reading, asked.fields)
         asked.reading.done()
         return today_message(self.container.activities.today(asked.chat_id, page=page, call=asked.call))
 
-    def ActivityUpdate(self, request: pb.ActivityUpdateRequest, exchange: Exchange) -> pb.Activity:  # noqa: N802
-        asked = exchange.read(request, self.container.access, writes=True)
+    @writes
+    def ActivityUpdate(self, request: pb.ActivityUpdateRequest, asked: Asked) -> pb.Activity:  # noqa: N802
         name = asked.reading.take("name", read_name, request.name)
         changes = read_changes(asked.reading, asked.fields)
         asked.reading.done()
@@ -73,8 +73,8 @@ class ActivityServicer(Service):  # type: ignore[misc]
             self.container.activities.update(asked.chat_id, name=name, changes=changes, call=asked.call)
         )
 
-    def ActivityDelete(self, request: pb.ActivityDeleteRequest, exchange: Exchange) -> Empty:  # noqa: N802
-        asked = exchange.read(request, self.container.access, writes=True)
+    @writes
+    def ActivityDelete(self, request: pb.ActivityDeleteRequest, asked: Asked) -> Empty:  # noqa: N802
         name = asked.reading.take("name", read_name, request.name)
         asked.reading.done()
         self.container.activities.delete(asked.chat_id, name=name, call=asked.call)
@@ -86,30 +86,30 @@ class ChatServicer(Service):  # type: ignore[misc]
 
     container = cast("Container", None)  # given to `as_servicer`
 
-    def ChatGet(self, request: chats_pb.ChatGetRequest, exchange: Exchange) -> chats_pb.Chat:  # noqa: N802
-        asked = exchange.read(request, self.container.access)
+    @reads
+    def ChatGet(self, request: chats_pb.ChatGetRequest, asked: Asked) -> chats_pb.Chat:  # noqa: N802
         asked.reading.done()
         return chat_message(self.container.chats.get(asked.chat_id, call=asked.call))
 
-    def ChatUpdate(self, request: chats_pb.ChatUpdateRequest, exchange: Exchange) -> chats_pb.Chat:  # noqa: N802
-        asked = exchange.read(request, self.container.access, writes=True)
+    @writes
+    def ChatUpdate(self, request: chats_pb.ChatUpdateRequest, asked: Asked) -> chats_pb.Chat:  # noqa: N802
         changes = read_chat_changes(asked.reading, asked.fields)
         asked.reading.done()
         return chat_message(self.container.chats.update(asked.chat_id, changes=changes, call=asked.call))
 
-    def ChatRevokeTokens(self, request: chats_pb.ChatRevokeTokensRequest, exchange: Exchange) -> chats_pb.Chat:  # noqa: N802
-        asked = exchange.read(request, self.container.access, writes=True)
+    @writes
+    def ChatRevokeTokens(self, request: chats_pb.ChatRevokeTokensRequest, asked: Asked) -> chats_pb.Chat:  # noqa: N802
         asked.reading.done()
         return chat_message(self.container.chats.revoke_tokens(asked.chat_id, call=asked.call))
 
-    def ChatForget(self, request: chats_pb.ChatForgetRequest, exchange: Exchange) -> Empty:  # noqa: N802
-        asked = exchange.read(request, self.container.access, writes=True)
+    @writes
+    def ChatForget(self, request: chats_pb.ChatForgetRequest, asked: Asked) -> Empty:  # noqa: N802
         asked.reading.done()
         self.container.chats.forget(asked.chat_id, call=asked.call)
         return Empty()
 
-    def ChatMove(self, request: chats_pb.ChatMoveRequest, exchange: Exchange) -> chats_pb.Chat:  # noqa: N802
-        asked = exchange.read(request, self.container.access, writes=True, for_any_chat=True)
+    @for_services
+    def ChatMove(self, request: chats_pb.ChatMoveRequest, asked: Asked) -> chats_pb.Chat:  # noqa: N802
         to_chat_id = asked.reading.take("to_chat_id", read_chat_id, request.to_chat_id)
         asked.reading.done()
         return chat_message(self.container.chats.move(asked.chat_id, to_chat_id=to_chat_id, call=asked.call))

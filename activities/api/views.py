@@ -28,7 +28,6 @@ from rest_framework.views import APIView
 
 from activities.api.authentication import (
     COOKIE,
-    WritesAllowed,
     drop_token,
     keep_token,
     must_come_from_our_pages,
@@ -98,9 +97,8 @@ waits for the next read."""
 
 
 class Endpoint(APIView):
-    """What the views of activities and chats share."""
+    """What the views of activities and chats share. Like every view that is not `Open`, they need a token."""
 
-    permission_classes = [WritesAllowed]  # noqa: RUF012 - as the base class has it
     http_method_names = ["get", "head", "post", "put", "patch", "delete"]  # noqa: RUF012
     serializer_class: type[Serializer[Any]]
 
@@ -112,6 +110,13 @@ class Endpoint(APIView):
         response = super().finalize_response(request, response, *args, **kwargs)
         patch_cache_control(response, no_store=True)  # it is one chat's own
         return response
+
+
+class Open(APIView):
+    """Asks for no token."""
+
+    authentication_classes = ()
+    permission_classes = ()
 
 
 class ActivitiesView(Endpoint):
@@ -434,11 +439,9 @@ class SeeOther(HttpResponseRedirect):
     status_code = 303
 
 
-class LoginView(APIView):
+class LoginView(Open):
     """Keeps a chat's token in a cookie, so that a browser can use this interface."""
 
-    authentication_classes = ()
-    permission_classes = ()
     content_negotiation_class = _AlwaysJSON
     http_method_names = ["get", "head", "post"]  # noqa: RUF012 - as the base class has it
 
@@ -516,11 +519,9 @@ def _next(request: Request, asked: object) -> str:
     return reverse("activities")
 
 
-class LogoutView(APIView):
+class LogoutView(Open):
     """Makes a browser forget its token."""
 
-    authentication_classes = ()
-    permission_classes = ()
     content_negotiation_class = _AlwaysJSON
     http_method_names = ["post"]  # noqa: RUF012 - as the base class has it
 
@@ -548,11 +549,9 @@ class LogoutView(APIView):
         return response
 
 
-class Probe(APIView):
+class Probe(Open):
     """What watches over the process asks here."""
 
-    authentication_classes = ()
-    permission_classes = ()
     content_negotiation_class = _AlwaysJSON
     http_method_names = ["get", "head"]  # noqa: RUF012 - as the base class has it
 
