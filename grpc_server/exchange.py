@@ -21,7 +21,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from activities.access import Access
-from activities.domain import ActivitiesError, Reading, StorageBusy, read_request_id
+from activities.domain import ActivitiesError, Reading, read_request_id
 from activities.fair_use import HOLD_SECONDS
 from activities.ports import Call, Cancellation, Cancelled
 from activities.streams import StreamSlots
@@ -106,12 +106,13 @@ class Asked:
 class Exchanges(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stubs alone
     """Asks `access` before each method that is not open to all, and gives errors the form that the contract promises.
 
-    A method that `decisions` lack is not served.
+    A method that `decisions` lack is not served. Of those open to all, at most so many `conversations` go on at once.
     """
 
-    def __init__(self, access: Access, decisions: Mapping[str, Decision]) -> None:
+    def __init__(self, access: Access, decisions: Mapping[str, Decision], *, conversations: int) -> None:
         self._access = access
         self._decisions = decisions
+        self._conversations = StreamSlots(conversations)
         self._held = _Held()
 
     def close(self) -> None:
@@ -125,7 +126,7 @@ class Exchanges(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in
         if handler is None or decision is None:
             return None
         if decision is Decision.OPEN:
-            return handler  # type: ignore[no-any-return]
+            return _bounded(handler, self._conversations) if handler.response_streaming else handler
         for key, value in handler_call_details.invocation_metadata:
             if key == "authorization" and (refused := self._access.fair_use.refusal(str(value))):
                 return self._held.handler(refused)
@@ -184,31 +185,21 @@ def _refuse(error: ActivitiesError, context: grpc.ServicerContext, send: Callabl
     send(None)
 
 
-class FewConversations(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stubs alone
-    """Bounds the calls whose client may go on talking, such as reflection: each keeps a handler thread, unasked for
-    a token."""
+def _bounded(handler: grpc.RpcMethodHandler[Any, Any], slots: StreamSlots) -> grpc.RpcMethodHandler[Any, Any]:
+    """The handler of a method whose calls last as long as their client likes, without a token: each keeps a thread."""
+    behaviour: Any = handler.stream_stream or handler.unary_stream
+    kind: Any = (
+        grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
+    )
 
-    def __init__(self, most: int) -> None:
-        self._slots = StreamSlots(most)
-
-    def intercept_service(
-        self, continuation: Callable[[Any], Any], handler_call_details: grpc.HandlerCallDetails
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        handler = continuation(handler_call_details)
-        if handler is None or not (handler.request_streaming and handler.response_streaming):
-            return handler  # type: ignore[no-any-return]
-        return grpc.stream_stream_rpc_method_handler(
-            partial(self._talk, handler.stream_stream), handler.request_deserializer, handler.response_serializer
-        )
-
-    def _talk(
-        self, behaviour: Callable[..., Any], requests: Iterator[Any], context: grpc.ServicerContext
-    ) -> Iterator[Any]:
+    def talk(asked: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         try:
-            with self._slots.hold():
-                yield from behaviour(requests, context)
-        except StorageBusy as error:
+            with slots.hold():
+                yield from behaviour(asked, context)
+        except Exception as error:
             _abort(error, context)
+
+    return kind(talk, handler.request_deserializer, handler.response_serializer)  # type: ignore[no-any-return]
 
 
 Read = Callable[[Message, grpc.ServicerContext], Asked]

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 from django.conf import settings
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from activities.cli import family, host_and_port, is_loopback
 from activities.container import Container
 from activities.ports import MAX_REQUEST_BYTES
 from activities.tls import Pems, ServerTls
-from grpc_server.exchange import Exchanges, FewConversations, decisions_of, open_to_all
+from grpc_server.exchange import Exchanges, decisions_of, open_to_all
+from grpc_server.health import HealthServicer
 from grpc_server.services import ActivityServicer, ChatServicer
 from proto.activities.v1 import activities_pb2, activities_pb2_grpc, chats_pb2, chats_pb2_grpc
 
 THREADS = 64
 """Handler threads; more than there can be streams and conversations, so that other calls always find one."""
 MOST_CONVERSATIONS = 16
-"""Reflection's calls at once; a tool needs one for a moment."""
+"""Calls of reflection, of which a tool needs one for a moment, and of those who watch the server's health, at once."""
 
 
 ACTIVITIES = activities_pb2.DESCRIPTOR.services_by_name["ActivityService"]
 CHATS = chats_pb2.DESCRIPTOR.services_by_name["ChatService"]
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 
 
 class GrpcServer:
@@ -47,13 +48,13 @@ class GrpcServer:
         decisions = {
             **decisions_of(ACTIVITIES, ActivityServicer),
             **decisions_of(CHATS, ChatServicer),
-            **open_to_all(health_pb2.DESCRIPTOR.services_by_name["Health"]),
+            **open_to_all(HEALTH),
             **open_to_all(reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]),
         }
-        self._exchanges = Exchanges(container.access, decisions)
+        self._exchanges = Exchanges(container.access, decisions, conversations=MOST_CONVERSATIONS)
         self._server = grpc.server(
             ThreadPoolExecutor(THREADS, thread_name_prefix="grpc"),
-            interceptors=[self._exchanges, FewConversations(MOST_CONVERSATIONS)],
+            interceptors=[self._exchanges],
             options=[
                 # Otherwise a second server on the same port starts without a word and shares the traffic.
                 ("grpc.so_reuseport", int(shared)),
@@ -64,13 +65,11 @@ class GrpcServer:
             ActivityServicer.as_servicer(container=container), self._server
         )
         chats_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer.as_servicer(container=container), self._server)
-        self._health = _Health()
+        names = (ACTIVITIES.full_name, CHATS.full_name)
+        self._health = HealthServicer(names)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self._names = (ACTIVITIES.full_name, CHATS.full_name)
         if reflected:
-            reflection.enable_server_reflection(
-                (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
-            )
+            reflection.enable_server_reflection((*names, HEALTH.full_name, reflection.SERVICE_NAME), self._server)
         # gRPC would say less, and print lines of its own: what is wrong with the port is found out beforehand.
         if not shared:
             socket.create_server(host_and_port(address), family=family(address)).close()
@@ -85,29 +84,13 @@ class GrpcServer:
 
     def start(self) -> None:
         self._server.start()
-        for name in ("", *self._names):
-            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self._health.begin()
 
     def stop(self, grace: float) -> None:
         """Takes no new call, lets those under way end for `grace` seconds, then cancels them."""
-        self._health.enter_graceful_shutdown()
+        self._health.end()
         self._server.stop(grace).wait()
         self._exchanges.close()
-
-
-class _Health(health.HealthServicer):
-    """Forgets a name that nobody watches any more: everybody may watch any name, however long, without a token."""
-
-    def _on_close_callback(self, send_response_callback: Callable[..., None], service: str) -> Callable[[], None]:
-        close = super()._on_close_callback(send_response_callback, service)
-
-        def closed() -> None:
-            close()
-            with self._lock:
-                if not self._send_response_callbacks[service]:
-                    del self._send_response_callbacks[service]
-
-        return closed
 
 
 def _credentials(tls: ServerTls) -> grpc.ServerCredentials:
