@@ -293,6 +293,7 @@ REST_FRAMEWORK = {
         "rest_framework.renderers.JSONRenderer",
         "activities.api.renderers.BrowsablePages",
     ],
+    "DEFAULT_METADATA_CLASS": None,  # what OPTIONS would tell is in the schema
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "activities.api.errors.handle",
     "ALLOWED_VERSIONS": ["1"],  # the schema's page would put any `?version=` into a header
