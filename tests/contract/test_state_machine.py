@@ -162,6 +162,16 @@ quantities = st.sampled_from([Decimal("0.5"), Decimal("0.125"), Decimal(1000)])
 _ids = count(10_000)
 
 
+def neighbours() -> Iterator[tuple[int, int]]:
+    """Ids of chats that could be taken for one another: next to each other, of opposite signs, at both ends."""
+    while True:
+        one, other, last = next(_ids), next(_ids), next(_ids)
+        yield from ((one, other), (last, -last), (2**63 - last, last - 2**63))
+
+
+_chats = neighbours()
+
+
 class UseCases(RuleBasedStateMachine):
     """Drives the use cases of several chats; a subclass names the backend."""
 
@@ -170,7 +180,7 @@ class UseCases(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         # Chats that no other sequence has; the clock never goes back, so that old answers are old.
-        self.ids = [next(_ids) for _ in range(CHATS)]
+        self.ids = next(_chats)
         self.models = [Model() for _ in range(CHATS)]
         self.sent: list[tuple[int, tuple, UUID]] = []
 
@@ -283,6 +293,12 @@ class UseCases(RuleBasedStateMachine):
     def move(self, chat, zone):
         self.models[chat].zone = zone
         self.backend.chats.update(self.ids[chat], changes=ChatChanges(timezone=zone), call=Call())
+
+    @precondition(lambda self: not self.backend.is_queued)  # the broker's clock says what was accepted before
+    @rule(chat=chats)
+    def forget(self, chat):
+        self.models[chat] = Model()
+        self.backend.chats.forget(self.ids[chat], call=Call())
 
     @rule(hours=st.integers(1, 30))
     def wait(self, hours):
