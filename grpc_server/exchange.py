@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import threading
 import time
 import uuid
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum, auto
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import grpc
@@ -24,6 +25,7 @@ from activities.access import Access
 from activities.domain import ActivitiesError, Reading, read_request_id
 from activities.fair_use import HOLD_SECONDS
 from activities.ports import Call, Cancellation, Cancelled
+from activities.requests import Request
 from activities.streams import StreamSlots
 from activities.wire import DOMAIN, given_fields, status_of
 
@@ -83,6 +85,13 @@ def decisions_of(service: ServiceDescriptor, servicer: type) -> dict[str, Decisi
     return found
 
 
+@cache
+def use_case_of(path: str) -> str:
+    """What a method of ours does, by its path; the same word on every transport."""
+    words = re.sub(r"(?<!^)(?=[A-Z])", "_", path.rpartition("/")[2]).lower().removeprefix("activity_")
+    return "stream" if words == "list_stream" else words
+
+
 def open_to_all(service: ServiceDescriptor) -> dict[str, Decision]:
     """The same for a service of which every method is for everybody."""
     return {_path(service, method.name): Decision.OPEN for method in service.methods}
@@ -127,19 +136,23 @@ class Exchanges(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in
             return None
         if decision is Decision.OPEN:
             return _bounded(handler, self._conversations) if handler.response_streaming else handler
+        served = Request("grpc", use_case_of(handler_call_details.method))
         for key, value in handler_call_details.invocation_metadata:
             if key == "authorization" and (refused := self._access.fair_use.refusal(str(value))):
+                served.failed(refused)
                 return self._held.handler(refused)
         # Here, and not in the handler: what waits for a free thread waits on the caller's time.
-        read = partial(_read, self._access, decision, time.monotonic())
+        read = partial(_read, self._access, decision, time.monotonic(), served)
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                partial(_answer_stream, handler.unary_stream, read),
+                partial(_answer_stream, handler.unary_stream, read, served),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
         return grpc.unary_unary_rpc_method_handler(
-            partial(_answer, handler.unary_unary, read), handler.request_deserializer, handler.response_serializer
+            partial(_answer, handler.unary_unary, read, served),
+            handler.request_deserializer,
+            handler.response_serializer,
         )
 
 
@@ -205,24 +218,39 @@ def _bounded(handler: grpc.RpcMethodHandler[Any, Any], slots: StreamSlots) -> gr
 Read = Callable[[Message, grpc.ServicerContext], Asked]
 
 
-def _answer(behaviour: Callable[..., Any], read: Read, request: Message, context: grpc.ServicerContext) -> Any:
+def _answer(
+    behaviour: Callable[..., Any], read: Read, served: Request, request: Message, context: grpc.ServicerContext
+) -> Any:
     try:
-        return behaviour(request, read(request, context))
+        answer = behaviour(request, read(request, context))
     except Exception as error:
+        served.failed(error)
         _abort(error, context)
+    served.succeeded()
+    return answer
 
 
 def _answer_stream(
-    behaviour: Callable[..., Any], read: Read, request: Message, context: grpc.ServicerContext
+    behaviour: Callable[..., Any], read: Read, served: Request, request: Message, context: grpc.ServicerContext
 ) -> Iterator[Any]:
     try:
         yield from behaviour(request, read(request, context))
+    except GeneratorExit:  # nobody reads on
+        served.failed(Cancelled())
+        raise
     except Exception as error:
+        served.failed(error)
         _abort(error, context)
+    served.succeeded()
 
 
 def _read(
-    access: Access, decision: Decision, asked_at: float, request: Message, context: grpc.ServicerContext
+    access: Access,
+    decision: Decision,
+    asked_at: float,
+    served: Request,
+    request: Message,
+    context: grpc.ServicerContext,
 ) -> Asked:
     """Who asks for what. Raises what the check of the token raises; broken rules wait in the reading."""
     reading = Reading()
@@ -234,6 +262,8 @@ def _read(
         _cancellation(context),
     )
     principal = access.authenticate(_metadata(context, "authorization"), call=call)
+    served.who = principal.name
+    served.request_id = str(call.request_id or "")
     if decision is not Decision.READS:
         principal.must_write()
     if decision is Decision.FOR_SERVICES:
