@@ -39,6 +39,8 @@ class Asked:
     """Whether it was a button, under a message that the reply can replace."""
     is_dialog: bool = False
     """Whether the words were asked for one by one, so that nobody typed the whole line."""
+    attached: Callable[[], bytes] | None = None
+    """Fetches the file that came along; raises `Refused`."""
     call: Call
     read_chat: Callable[[], Chat]
     now: datetime

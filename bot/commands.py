@@ -50,9 +50,10 @@ from activities.ports import Activities, Call, Cancelled, Chats
 from activities.streams import StreamSlots
 from bot import dialogs, texts
 from bot.asked import Asked, Refused
+from bot.chat_data import ChatData
 from bot.chat_settings import ChatSettings
 from bot.dialogs import Dialog
-from bot.fields import KEEP, Fields, by_field, mended_fields, mended_name, read_fields, settled
+from bot.fields import Fields, by_field, mended_fields, mended_name, read_fields, settled, update_line
 from bot.recent import Recent
 from bot.replies import NOWHERE, Button, Copy, Line, Reply, Text, fitting, isolated, pager
 from bot.words import joined, split
@@ -71,6 +72,7 @@ MOST_COMPARED = MOST_PER_PAGE
 _COMMAND = re.compile(r"\s*/(?P<command>[^\s@]+)(?:@\S*)?(?=\s|$)")
 _DIALOG_BUTTON = re.compile(r"([dimx]):([0-9a-f]+):([0-9]+):(.*)", re.DOTALL)
 _WRITES = ("add", "update", "delete")
+_CHANGES = (*_WRITES, "forget_me")
 _REMEMBERED = timedelta(hours=1)
 _MOST_REMEMBERED = 10_000
 
@@ -89,8 +91,8 @@ class Commands:
 
     `clock` gives the present instant with its zone; `fair_use` bounds how much a chat may send, if anything does;
     `api_url` is where the API is, as people reach it. All that one line needs of the storage comes within the limit of
-    one call. Whatever happens, there is a reply. Open questions and what was deleted lately are remembered in the
-    process, for a while.
+    one call, but for /export and /import. Whatever happens, there is a reply. Open questions and what was deleted
+    lately are remembered in the process, for a while. `read_file` reads a file by its name, where people can name files.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class Commands:
         clock: Callable[[], datetime],
         fair_use: FairUse | None = None,
         api_url: str = "http://127.0.0.1:8000",
+        read_file: Callable[[str], bytes] | None = None,
     ) -> None:
         self._activities = activities
         self._chats = chats
@@ -110,6 +113,9 @@ class Commands:
         self._clock = clock
         self._fair_use = fair_use
         self._settings = ChatSettings(chats, access, api_url=api_url)
+        self._data = ChatData(
+            activities, chats, streams, clock=clock, read_file=read_file, out_of_mind=self._out_of_mind
+        )
         self._dialogs: Recent[tuple[int, int | None], Dialog] = Recent(
             most=_MOST_REMEMBERED, lifetime=_REMEMBERED, clock=clock
         )
@@ -130,6 +136,9 @@ class Commands:
             "timezone": self._settings.timezone,
             "language": self._settings.language,
             "token": self._settings.token,
+            "export": self._data.export,
+            "import": self._data.import_,
+            "forget_me": self._data.forget_me,
         }
 
     def answer(
@@ -143,12 +152,14 @@ class Commands:
         user_id: int | None = None,
         is_private: bool = True,
         has_buttons: bool = False,
+        attached: Callable[[], bytes] | None = None,
     ) -> Generator[Reply, None, None]:
         """The replies to a line, each as soon as it is known. To be closed when it is not read to its end.
 
         They are in the chat's language, or in the one that `speaks` names. `language` is what the person is believed
         to speak: /start makes it the chat's. Both are language codes like `ru-RU`. With the same `request_id` a line is
-        safe to repeat. Where buttons can be shown, what is missing is asked for, of this user.
+        safe to repeat. Where buttons can be shown, what is missing is asked for, of this user. `attached` fetches the
+        file that came along; it may raise `Refused`.
         """
         call = Call(request_id=request_id or uuid4())
         match = _COMMAND.match(line)
@@ -162,6 +173,7 @@ class Commands:
             user_id=user_id,
             is_private=is_private,
             has_buttons=has_buttons,
+            attached=attached,
             call=call,
             read_chat=self._chat_reader(chat_id, call),
             now=self._clock(),
@@ -196,6 +208,10 @@ class Commands:
     def has_dialog(self, chat_id: int, user_id: int) -> bool:
         """Whether plain text of this person is the answer to an open question."""
         return self._dialogs.get((chat_id, user_id)) is not None
+
+    def awaits_file(self, chat_id: int, user_id: int) -> bool:
+        """Whether a file of this person's is the answer to an open question."""
+        return self._data.awaits_file(chat_id, user_id)
 
     def names(self, chat_id: int) -> list[str]:
         """The names of the chat's activities, latest end first, at most `MOST_COMPARED`."""
@@ -234,6 +250,9 @@ class Commands:
         return spoken(chat.language)
 
     def _answer(self, asked: Asked) -> Generator[Reply, None, None]:
+        if not asked.command and asked.attached:
+            yield from self._carried_out(replace(asked, command="import"), self._data.received)
+            return
         if not asked.command:
             dialog = self._dialogs.get(_owner(asked))
             if dialog is None:
@@ -263,6 +282,9 @@ class Commands:
                 yield from self._carried_out(replace(asked, command="timezone", words=(zone,)), self._settings.timezone)
             case ["l", code]:
                 yield from self._carried_out(replace(asked, command="language", words=(code,)), self._settings.language)
+            case ["f", token, answer]:
+                asked = replace(asked, command="forget_me")
+                yield from self._carried_out(asked, lambda asked: self._data.answered(asked, token, answer))
             case _:
                 yield Reply(()) if data == NOWHERE else _unknown_button()
 
@@ -280,6 +302,11 @@ class Commands:
         except Exception:
             logger.exception("/%s failed; reference %s", asked.command, asked.call.request_id)
             yield Reply((Text(_("Sorry, something went wrong on my side.")), texts.reference(asked.call.request_id)))
+
+    def _out_of_mind(self, chat_id: int) -> None:
+        """Drops what the process remembers of a chat."""
+        self._dialogs.drop(lambda owner: owner[0] == chat_id)
+        self._deleted.drop(lambda place: place[0] == chat_id)
 
     # ------------------------------------------------------------------------------------- reading
 
@@ -685,14 +712,13 @@ def _exists(there: Activity, wish: Activity, words: Mapping[str, str]) -> Refuse
     name = isolated(there.name)
     if replace(wish, name=there.name) == there:
         return Refused(Text(_("You already have {name}, just like that.").format(name=name)))
-    changes = [KEEP if getattr(there, field) == getattr(wish, field) else words[field] for field in texts.FIELDS[1:]]
     exists = _("You already have {name}: {quantity}, {times}, until {end}.").format(
         name=name,
         quantity=quantity_text(there.quantity_per_time),
         times=texts.times_a_day(there.times_per_day),
         end=texts.day(there.end_date),
     )
-    return Refused(Text(exists), Copy(f"/update {joined([there.name, *changes])}", _("Change it:")))
+    return Refused(Text(exists), Copy(update_line(there, wish, words), _("Change it:")))
 
 
 def _failure(error: ActivitiesError, asked: Asked) -> list[Line]:
@@ -725,7 +751,7 @@ def _apology(error: ActivitiesError, asked: Asked) -> str:
         return _("Accepted, but not finished yet.")
     if isinstance(error, StorageBusy):
         return _("Sorry, there is too much going on just now. Please try again in a few seconds.")
-    if isinstance(error, StorageTimeout) and asked.command in _WRITES:
+    if isinstance(error, StorageTimeout) and asked.command in _CHANGES:
         return _("Sorry, my storage did not answer in time, so I don't know whether that was done.")
     if isinstance(error, StorageTimeout):
         return _("Sorry, my storage did not answer in time. Please try again.")

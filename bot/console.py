@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import groupby
+from itertools import count, groupby
+from pathlib import Path
 
 from django.utils import translation
 from prompt_toolkit import PromptSession
@@ -16,9 +19,11 @@ from wcwidth import wcswidth
 from activities.cli import STOP_SECONDS
 from activities.domain import ActivitiesError
 from bot import texts
+from bot.asked import Refused
+from bot.chat_files import MOST_BYTES
 from bot.chat_settings import LANGUAGE_NAMES, REGIONS, REVOKE, zones_in
 from bot.commands import Commands, spoken
-from bot.replies import NAME_COLUMN, Reply, Row, Text, plain
+from bot.replies import NAME_COLUMN, File, Reply, Row, Text, plain
 from bot.words import quoted
 
 _INDENT = "  "
@@ -63,6 +68,43 @@ def language_of(environment: Mapping[str, str]) -> str:
     """The language that the environment's locale variables ask for."""
     chosen = next(filter(None, map(environment.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "")
     return spoken(chosen.partition(".")[0])
+
+
+def read_file(name: str) -> bytes:
+    """The content of the file, as far as it may go; raises `Refused`."""
+    try:
+        # A pipe that nobody writes to would keep us waiting already when it is opened.
+        descriptor = os.open(os.path.expanduser(name), os.O_RDONLY | os.O_NONBLOCK)  # noqa: PTH111 - it never fails
+        try:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                with open(descriptor, "rb", closefd=False) as file:
+                    return file.read(MOST_BYTES + 1)
+        finally:
+            os.close(descriptor)
+    except (FileNotFoundError, ValueError):  # a name that no file can have
+        raise Refused(Text(texts.file_not_found(name))) from None
+    except OSError as failed:
+        raise Refused(Text(texts.file_unreadable(name, failed.strerror or "?"))) from None
+    raise Refused(Text(texts.no_file(name)))
+
+
+def save(file: File) -> Path:
+    """Writes the file into the current folder, for our user alone, beside what has its name already: where it is."""
+    name = Path(file.name)
+    for number in count(1):
+        path = Path.cwd() / (name if number == 1 else f"{name.stem}-{number}{name.suffix}")
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            continue
+        break
+    try:
+        with open(descriptor, "wb") as written:  # noqa: PTH123
+            written.write(file.content)
+    except OSError:
+        path.unlink()
+        raise
+    return path
 
 
 class _Ended(BaseException):
@@ -116,13 +158,23 @@ class Conversation:
         self._busy = True
         self._write(before)
         for reply in replies:
-            self._write(aligned(reply.without_buttons) + "\n")
+            if reply.lines:
+                self._write(aligned(reply.without_buttons) + "\n")
+            if reply.file:
+                self._write(self._saved(reply.file) + "\n")
             self._language = reply.language or self._language
             if self._ending:
                 break
         self._busy = False
         if self._ending:
             raise _Ended
+
+    def _saved(self, file: File) -> str:
+        with translation.override(self._language):
+            try:
+                return texts.saved_as(str(save(file)))
+            except OSError as failed:
+                return texts.not_saved(file.name, failed.strerror or "?")
 
     @contextmanager
     def _until_signalled(self) -> Iterator[None]:

@@ -21,7 +21,7 @@ from activities.domain import (
 )
 from bot import texts
 from bot.asked import Asked
-from bot.words import is_relative, read_amount, read_day
+from bot.words import is_relative, joined, read_amount, read_day
 
 KEEP = "_"
 """In /update, the word that keeps a field."""
@@ -100,6 +100,12 @@ def _reader(name: str, *, today: date, begin: date) -> Callable[[object], object
         "quantity_per_time": lambda word: read_amount(str(word)),
     }
     return readers[name]
+
+
+def update_line(there: Activity, wish: Activity, words: Mapping[str, str]) -> str:
+    """The command that makes what is there like this wish; `words` say what the wish's fields are."""
+    changes = [KEEP if getattr(there, field) == getattr(wish, field) else words[field] for field in texts.FIELDS[1:]]
+    return f"/update {joined([there.name, *changes])}"
 
 
 def mended_fields(asked: Asked, fields: Fields, before: Activity | None) -> list[str]:

@@ -13,6 +13,18 @@ ASKED_FOR = ("message", "edited_message", "callback_query")
 
 _COMMAND = re.compile(r"\s*/[^\s@]+(?:@(?P<bot>\S*))?(?=\s|$)")
 
+_IMPORT = re.compile(r"\s*/import(?=[\s@]|$)", re.IGNORECASE)
+"""The one command that a caption may be: a file is for us when its sender says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A file that came along."""
+
+    file_id: str
+    size: int | None
+    """In bytes, when Telegram says so."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
@@ -29,6 +41,8 @@ class Written:
     """Empty for a picture, a voice message and the like."""
     needs_dialog: bool
     """Whether it is for us only as the answer to a question of ours."""
+    attached: Attached | None = None
+    """A file, or the one that a command answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,17 +110,19 @@ def _read_message(message: Message, bot: User, *, is_edited: bool) -> Written | 
     sender = message.sender_chat or message.from_user  # an anonymous administrator writes as the group
     if sender is None or message.is_automatic_forward or (isinstance(sender, User) and sender.is_bot):
         return None
-    if message.text is None and (is_edited or not (message.effective_attachment or message.checklist)):
+    text = message.text or (message.caption if message.document and _IMPORT.match(message.caption or "") else None)
+    if text is None and (is_edited or not (message.effective_attachment or message.checklist)):
         return None  # a live location that moves on; that somebody joined, a pinned message and the like
     is_private = message.chat.type == ChatType.PRIVATE
-    command = _COMMAND.match(message.text or "")
+    command = _COMMAND.match(text or "")
     if not is_private and command and command["bot"] and command["bot"].lower() != (bot.username or "").lower():
         return None
     answered = message.reply_to_message
     is_reply = answered is not None and answered.from_user is not None and answered.from_user.id == bot.id
     for_us = is_private or command or is_reply
-    if not for_us and message.text is None:
+    if not for_us and text is None and message.document is None:
         return None
+    document = message.document or (answered.document if answered and command else None)
     return Written(
         chat_id=message.chat.id,
         user_id=sender.id,
@@ -114,6 +130,7 @@ def _read_message(message: Message, bot: User, *, is_edited: bool) -> Written | 
         is_private=is_private,
         message_id=message.message_id,
         thread_id=message.message_thread_id if message.is_topic_message else None,
-        text=message.text or "",
+        text=text or "",
         needs_dialog=not for_us,
+        attached=Attached(document.file_id, document.file_size) if document else None,
     )

@@ -37,5 +37,10 @@ class Recent(Generic[K, V]):
         with self._lock:
             return self._live(self._values.pop(key, None))
 
+    def drop(self, belongs: Callable[[K], bool]) -> None:
+        """Forgets every value whose key belongs to what is dropped."""
+        with self._lock:
+            self._values = {key: value for key, value in self._values.items() if not belongs(key)}
+
     def _live(self, entry: tuple[datetime, V] | None) -> V | None:
         return entry[1] if entry is not None and self._clock() < entry[0] else None

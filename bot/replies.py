@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MOST_UNITS = 4096
 """The longest message that Telegram takes, in UTF-16 code units."""
+MOST_CAPTION_UNITS = 1024
+"""The longest text beside a file that Telegram takes, in UTF-16 code units."""
 _ROW_MARGIN = 64
 """What a layout may add to a row's cells: a bullet and separators, or the padding of columns."""
 MOST_DATA_BYTES = 64
@@ -53,6 +55,14 @@ class Button:
             raise ValueError(f"{self.data!r} is longer than {MOST_DATA_BYTES} bytes")
 
 
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file to keep."""
+
+    name: str
+    content: bytes = field(repr=False)
+
+
 Buttons = tuple[tuple[Button, ...], ...]
 """Rows of buttons."""
 NOWHERE = "-"
@@ -72,7 +82,7 @@ def pager(data: str, number: int, last: int) -> Buttons:
 class Reply:
     """One message. Its lines are text without markup, and no layout here makes them longer than `MOST_UNITS`.
 
-    A reply without lines is its notice alone.
+    A reply without lines is its notice alone; one that has nothing at all says that work goes on.
     """
 
     lines: tuple[Line, ...]
@@ -85,10 +95,14 @@ class Reply:
     """What is shown for a moment to the one who pressed a button, at most 200 characters."""
     language: str = ""
     """The language in which the chat goes on, when it was chosen just now."""
+    file: File | None = None
+    """What the message brings; its lines are then at most `MOST_CAPTION_UNITS` long."""
+    forgets: bool = False
+    """Whether nothing of the chat is to be kept any more, not in mind either."""
 
     @property
     def without_buttons(self) -> Reply:
-        return Reply(self.lines + self.typed)
+        return Reply(self.lines + self.typed, file=self.file)
 
 
 def plain(reply: Reply) -> str:

@@ -13,6 +13,7 @@ from telegram import (
     Bot,
     InlineKeyboardButton,
     InlineKeyboardMarkup,
+    InputFile,
     LinkPreviewOptions,
     MessageEntity,
     ReplyParameters,
@@ -24,6 +25,8 @@ from bot.replies import Copy, Reply, plain, units
 
 CALL_SECONDS = 15.0
 """How long Telegram may take for one call."""
+FILE_SECONDS = 60.0
+"""The same, to take a file."""
 ATTEMPTS = 6
 """How often a message is tried."""
 FIRST_PAUSE_SECONDS = 0.5
@@ -36,6 +39,7 @@ MOST_CHATS = 10_000
 """Of so many chats, those written to last, it is known when they may be written to again and whether they are gone."""
 
 _NOTHING_TO_DO = ("message is not modified", "message to edit not found", "message can't be edited", "query is too old")
+_NO_FILES = "not enough rights to send documents"
 _GONE = ("chat not found", "group chat was deleted", "user is deactivated", "bot was kicked", "not enough rights")
 
 logger = logging.getLogger(__name__)
@@ -43,6 +47,10 @@ logger = logging.getLogger(__name__)
 
 class Undeliverable(Exception):
     """The chat takes no messages from us, or is no more."""
+
+
+class FileRefused(Exception):
+    """The chat takes no files from us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +101,10 @@ class Sender:
         self._chat(chat_id).is_gone = False
 
     async def send(self, reply: Reply, to: Place, *, edits: int | None = None) -> None:
-        """Sends the reply, or edits the message `edits`. Raises `Undeliverable`; any other failure is logged."""
+        """Sends the reply, or edits the message `edits`.
+
+        Raises `Undeliverable` and `FileRefused`; any other failure is logged.
+        """
         text, entities = message(reply)
         buttons = [[InlineKeyboardButton(each.label, callback_data=each.data) for each in row] for row in reply.buttons]
         keyboard = InlineKeyboardMarkup(buttons) if buttons else None
@@ -111,6 +122,19 @@ class Sender:
                     link_preview_options=no_preview,
                 )
                 return
+            if reply.file is not None:
+                await self._bot.send_document(
+                    chat_id,
+                    InputFile(reply.file.content, filename=reply.file.name),
+                    caption=text,
+                    caption_entities=entities,
+                    disable_content_type_detection=True,
+                    message_thread_id=to.thread_id,
+                    reply_parameters=answered,
+                    write_timeout=FILE_SECONDS,
+                    read_timeout=FILE_SECONDS,
+                )
+                return
             await self._bot.send_message(
                 chat_id,
                 text,
@@ -121,7 +145,7 @@ class Sender:
                 reply_parameters=answered,
             )
 
-        await self._deliver(send, to)
+        await self._deliver(send, to, seconds=FILE_SECONDS if reply.file else CALL_SECONDS)
 
     async def answer_press(self, query_id: str, notice: str, reference: object) -> None:
         """Ends the waiting of whoever pressed a button. It is no message: no limit counts it, and it gets old soon."""
@@ -148,7 +172,7 @@ class Sender:
         except (TelegramError, TimeoutError):
             pass  # the answer itself will tell
 
-    async def _deliver(self, send: Callable[[int], Awaitable[None]], to: Place) -> None:
+    async def _deliver(self, send: Callable[[int], Awaitable[None]], to: Place, *, seconds: float) -> None:
         pause, failed = FIRST_PAUSE_SECONDS * self._second, "flood control"
         for attempt in range(ATTEMPTS):
             chat_id = self.moved(to.chat_id)
@@ -157,7 +181,7 @@ class Sender:
                 raise Undeliverable
             await self._turn(chat)
             try:
-                async with asyncio.timeout(CALL_SECONDS):
+                async with asyncio.timeout(seconds):
                     await send(chat_id)
                 return
             except RetryAfter as told:
@@ -167,6 +191,8 @@ class Sender:
             except (Forbidden, BadRequest) as refused:
                 if _is_one_of(_NOTHING_TO_DO, refused):
                     return
+                if _is_one_of((_NO_FILES,), refused):
+                    raise FileRefused from None
                 if isinstance(refused, Forbidden) or _is_one_of(_GONE, refused):
                     chat.is_gone = True
                     logger.info("a chat takes no messages (%s); reference %s", _reason(refused), to.reference)

@@ -9,8 +9,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import aclosing, suppress
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import aclosing, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -27,13 +27,15 @@ from telegram.request import HTTPXRequest
 from activities.cli import STOP_SECONDS, cannot_listen, listening_host
 from activities.container import Container, utc_now
 from activities.domain import LANGUAGES, ActivitiesError
-from activities.ports import Call, Chats
+from activities.ports import Call, Cancelled, Chats
 from activities.tls import server_tls
 from bot import texts
+from bot.asked import Refused
+from bot.chat_files import MOST_BYTES
 from bot.commands import Commands, spoken
-from bot.incoming import ASKED_FOR, Incoming, Moved, Pressed, Written, chat_of, read
+from bot.incoming import ASKED_FOR, Attached, Incoming, Moved, Pressed, Written, chat_of, read
 from bot.replies import Reply, Text
-from bot.sending import CALL_SECONDS, Place, Sender, Undeliverable
+from bot.sending import CALL_SECONDS, FileRefused, Place, Sender, Undeliverable
 from bot.updates import Updates
 from bot.webhook import Webhook
 
@@ -56,6 +58,10 @@ SAME_PRESS_SECONDS = 3.0
 MOST_REMEMBERED = 10_000
 """Messages whose last pressed button is known."""
 MOVE_ATTEMPTS = 8
+FETCH_SECONDS = 10.0
+"""How long Telegram may take to give out a file."""
+MOST_FILES = 4
+"""Messages with files that are answered at once: reading them takes threads, and a while."""
 MOST_OPEN = 20
 """Updates of one chat that wait for their answers, of which it gets one a second: more would keep the others waiting,
 since Telegram shows 100 at once."""
@@ -88,6 +94,7 @@ class Account:
         return _Bot(
             self.token,
             base_url=self.base_url,
+            base_file_url="{}/file/{}".format(*self.base_url.rsplit("/", 1)),
             request=request(connection_pool_size=128),
             get_updates_request=request(connection_pool_size=2),
         )
@@ -174,6 +181,7 @@ class TelegramBot:
         self._loop, self._stopping, self._updates = asyncio.get_running_loop(), asyncio.Event(), Updates()
         self._bot = self._account.bot()
         self._sender = Sender(self._bot, move=self._move, second=self._second)
+        self._files = asyncio.Semaphore(MOST_FILES)
         self._started.set()
         introducing = asyncio.create_task(self._introduce())
         stopped = asyncio.create_task(self._stopping.wait())
@@ -314,8 +322,9 @@ class TelegramBot:
                 await self._sender.send(sorry, to)
 
     async def _answer_message(self, asked: Written, to: Place, request_id: UUID) -> None:
+        is_asked_for = self._commands.awaits_file if asked.attached else self._commands.has_dialog
         if asked.needs_dialog and not await self._waited_for(
-            self._threads.submit(self._commands.has_dialog, to.chat_id, asked.user_id), to
+            self._threads.submit(is_asked_for, to.chat_id, asked.user_id), to
         ):
             return
         replies = self._commands.answer(
@@ -326,10 +335,46 @@ class TelegramBot:
             user_id=asked.user_id,
             is_private=asked.is_private,
             has_buttons=True,
+            attached=partial(self._fetched, asked.attached, request_id) if asked.attached else None,
         )
-        async with aclosing(self._steps(replies, to)) as steps:
-            async for reply in steps:
-                await self._sender.send(reply, to)
+        async with self._files if asked.attached else nullcontext(), aclosing(self._steps(replies, to)) as steps:
+            try:
+                async for reply in steps:
+                    self._forget_presses(reply, to)
+                    if reply.lines:
+                        await self._sender.send(reply, to)
+            except FileRefused:
+                with translation.override(spoken(asked.language or "")):
+                    refused = Reply((Text(texts.file_not_sent()),))
+                await self._sender.send(refused, to)
+
+    def _fetched(self, file: Attached, reference: UUID) -> bytes:
+        """The file's content. For the thread of a use case; raises `Refused`."""
+        content = None
+        try:
+            if (file.size or 0) <= MOST_BYTES:
+                content = asyncio.run_coroutine_threadsafe(self._fetch(file), self._loop).result()
+        except CancelledError:
+            raise Cancelled from None
+        except (TelegramError, TimeoutError) as failed:
+            logger.warning("a file was not to be had (%s); reference %s", _reason(failed), reference)
+            raise Refused(Text(texts.file_not_to_be_had())) from None
+        if content is None:
+            raise Refused(Text(texts.file_too_large(MOST_BYTES)))
+        return content
+
+    async def _fetch(self, file: Attached) -> bytes | None:
+        """The file's content; None when it is too large."""
+        async with asyncio.timeout(FETCH_SECONDS):
+            found = await self._bot.get_file(file.file_id)
+            if (found.file_size or 0) > MOST_BYTES:
+                return None
+            return bytes(await found.download_as_bytearray(read_timeout=FETCH_SECONDS))
+
+    def _forget_presses(self, reply: Reply, to: Place) -> None:
+        if reply.forgets:
+            for button in [each for each in self._presses if each[0] == to.chat_id]:
+                del self._presses[button]
 
     async def _answer_press(self, asked: Pressed, to: Place, request_id: UUID) -> None:
         """Acts on a button and tells Telegram that it was pressed, whatever comes of it. A double tap is one press."""
@@ -353,6 +398,7 @@ class TelegramBot:
                     if not is_told:
                         notice, is_told = reply.notice, True
                         await self._sender.answer_press(asked.query_id, notice, to.reference)
+                    self._forget_presses(reply, to)
                     if reply.lines:
                         await self._sender.send(reply, to, edits=asked.message_id if reply.replaces else None)
         finally:

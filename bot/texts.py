@@ -46,6 +46,9 @@ USAGES = (
     Usage("timezone", gettext_noop("[zone]"), gettext_noop("your time zone, which says what today is")),
     Usage("language", "[en|ru]", gettext_noop("the language I speak")),
     Usage("token", "[revoke]", gettext_noop("a key to your activities for other programs")),
+    Usage("export", "", gettext_noop("all I keep of this chat, as files")),
+    Usage("import", gettext_noop("[file]"), gettext_noop("read such a file back")),
+    Usage("forget_me", "", gettext_noop("erase all I keep of this chat")),
     Usage("examples", "", gettext_noop("lines to copy")),
     Usage("help", "", gettext_noop("this list")),
     Usage("start", "", gettext_noop("what I am for")),
@@ -341,11 +344,18 @@ VIOLATIONS: Mapping[str, str] = MappingProxyType(
         "not_a_number": gettext_noop("{value} is not a number like 0.5"),
         "quantity_range": gettext_noop("{value} is not more than 0 and at most 1000000"),
         "quantity_places": gettext_noop("{value} has more than 3 decimal places"),
+        "not_text": gettext_noop("{value} is not text in quotes"),
+        "not_a_date_in_file": gettext_noop("{value} is not a date like 2026-07-20"),
+        "unknown_timezone": gettext_noop("{value} is not a time zone like Europe/Moscow"),
+        "unknown_language": gettext_noop("{value} is not a language of mine; en and ru are"),
+        "name_twice": gettext_noop("{value} is there twice, with different values"),
+        "unknown_field": gettext_noop("I know no such field"),
+        "beyond_columns": gettext_noop("is beyond the last column; what has the separator in it needs quotes"),
         "not_a_page": gettext_noop("{value} is not a page number like 2"),
         "no_such_page": gettext_noop("{value} is not there, {most} is the last"),
     }
 )
-"""What the rules say in chat, by their codes: those that a command's words can break."""
+"""What the rules say in chat, by their codes: those that a command's words or a file can break."""
 
 
 def violation_line(violation: Violation, word: str) -> str:
@@ -383,6 +393,38 @@ def month_has_days(*, month: int, year: str, days: str) -> str:
 
 def not_utf8() -> str:
     return _("I cannot read that line: it is not UTF-8 text.")
+
+
+def file_not_found(name: str) -> str:
+    return _("I find no file {name}.").format(name=as_read(name))
+
+
+def no_file(name: str) -> str:
+    return _("{name} is not a file.").format(name=as_read(name))
+
+
+def file_unreadable(name: str, reason: str) -> str:
+    return _("I cannot read {name} ({reason}).").format(name=as_read(name), reason=reason)
+
+
+def file_not_to_be_had() -> str:
+    return _("I could not get that file from Telegram. Please send it once more.")
+
+
+def file_not_sent() -> str:
+    return _("I may not send files here. Whoever runs this group can allow it.")
+
+
+def saved_as(path: str) -> str:
+    return _("Saved as {path}").format(path=path)
+
+
+def not_saved(name: str, reason: str) -> str:
+    return _("I could not save {name} ({reason}).").format(name=name, reason=reason)
+
+
+def file_too_large(most: int) -> str:
+    return _("That file is too large: I read at most {size} MB.").format(size=most >> 20)
 
 
 def did_you_mean(names: Sequence[str]) -> str:

@@ -49,7 +49,7 @@ class Talk:
             clock=lambda: self.now,
         )
 
-    def replies(self, line: str) -> list[Reply]:
+    def replies(self, line: str, file: bytes | None = None) -> list[Reply]:
         """To a line, or to a button of the last reply that had some, as in `[Cancel]`."""
         if self.user_id and line.startswith("["):
             return self.pressed(self.button(line[1:-1]).data)
@@ -61,6 +61,7 @@ class Talk:
             speaks=self.language,
             is_private=self.is_private,
             has_buttons=self.user_id is not None,
+            attached=None if file is None else lambda: file,
         )
         return self._seen(replies)
 
@@ -77,9 +78,14 @@ class Talk:
         assert self.shown
         return next(button for row in self.shown.buttons for button in row if button.label == label)
 
-    def say(self, line: str) -> str:
+    def say(self, line: str, file: bytes | None = None) -> str:
         """The text of all replies, with their buttons."""
-        return "\n".join(map(self.text, self.replies(line)))
+        return "\n".join(filter(None, map(self.text, self.replies(line, file))))
+
+    def exported(self) -> tuple[bytes, bytes]:
+        """The files of /export: JSON and CSV."""
+        as_json, as_csv = (reply.file.content for reply in self.replies("/export") if reply.file)
+        return as_json, as_csv
 
     def text(self, reply: Reply) -> str:
         if self.user_id is None:

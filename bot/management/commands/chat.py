@@ -13,7 +13,7 @@ from activities.cli import OneLineCommand, wrong
 from activities.container import container, utc_now
 from activities.domain import LANGUAGES, Broken, Violation, read_chat_id
 from bot.commands import Commands
-from bot.console import Conversation, language_of
+from bot.console import Conversation, language_of, read_file
 
 
 class Command(OneLineCommand):
@@ -42,6 +42,7 @@ class Command(OneLineCommand):
             access=parts.access,
             clock=utc_now,
             api_url=settings.ACTIVITIES_PUBLIC_URL,
+            read_file=read_file,
         )
         conversation = Conversation(commands, chat_id=chat_id, language=options["language"], write=_write)
         try:
