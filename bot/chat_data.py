@@ -178,9 +178,12 @@ class ChatData:
             _("/import reads it back, here or in another chat."),
             *([] if asked.is_private else [_("It is this group's, so everybody here can read it.")]),
         ]
-        yield Reply(tuple(map(Text, everything)), file=File(f"{name}.json", chat_files.as_json(chat, activities)))
         table = _("The activities once more, for a spreadsheet.")
-        yield Reply((Text(table),), file=File(f"{name}.csv", chat_files.as_csv(activities)))
+        for lines, file in (
+            (everything, File(f"{name}.json", chat_files.as_json(chat, activities))),
+            ([table], File(f"{name}.csv", chat_files.as_csv(activities))),
+        ):
+            yield Reply(tuple(map(Text, lines)), file=file, instead_of_file=texts.file_not_sent())
 
     def _all(self, chat_id: int) -> Generator[Reply, None, list[Activity]]:
         """The chat's activities by name, with replies that tell that work goes on."""

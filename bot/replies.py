@@ -97,6 +97,8 @@ class Reply:
     """The language in which the chat goes on, when it was chosen just now."""
     file: File | None = None
     """What the message brings; its lines are then at most `MOST_CAPTION_UNITS` long."""
+    instead_of_file: str = ""
+    """What is said where no file may be sent."""
     forgets: bool = False
     """Whether nothing of the chat is to be kept any more, not in mind either."""
 

@@ -338,15 +338,14 @@ class TelegramBot:
             attached=partial(self._fetched, asked.attached, request_id) if asked.attached else None,
         )
         async with self._files if asked.attached else nullcontext(), aclosing(self._steps(replies, to)) as steps:
-            try:
-                async for reply in steps:
-                    self._forget_presses(reply, to)
+            async for reply in steps:
+                self._forget_presses(reply, to)
+                try:
                     if reply.lines:
                         await self._sender.send(reply, to)
-            except FileRefused:
-                with translation.override(spoken(asked.language or "")):
-                    refused = Reply((Text(texts.file_not_sent()),))
-                await self._sender.send(refused, to)
+                except FileRefused:
+                    await self._sender.send(Reply((Text(reply.instead_of_file),)), to)
+                    return
 
     def _fetched(self, file: Attached, reference: UUID) -> bytes:
         """The file's content. For the thread of a use case; raises `Refused`."""

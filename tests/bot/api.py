@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import httpx
 from aiogram import methods
-from aiogram.types import InlineKeyboardMarkup, MessageEntity
+from aiogram.types import BufferedInputFile, InlineKeyboardMarkup, MessageEntity
 from aiohttp import web
 from pydantic import ValidationError
 
@@ -36,6 +36,8 @@ _METHODS = {
         "GetMe",
         "GetUpdates",
         "SendMessage",
+        "SendDocument",
+        "GetFile",
         "EditMessageText",
         "AnswerCallbackQuery",
         "SendChatAction",
@@ -44,8 +46,12 @@ _METHODS = {
         "DeleteWebhook",
     )
 }
-_TEXTS = frozenset({"text", "language_code", "callback_query_id", "url", "secret_token", "action", "parse_mode"})
+_TEXTS = frozenset(
+    {"text", "caption", "file_id", "language_code", "callback_query_id", "url", "secret_token", "action", "parse_mode"}
+)
 """Parameters whose value is the text itself, not JSON."""
+MOST_SENT, MOST_FETCHED = 50 << 20, 20 << 20
+"""The largest files that bots may send and fetch, in bytes."""
 
 T = TypeVar("T")
 
@@ -68,6 +74,8 @@ class Sent:
     edits: bool = False
     thread_id: int | None = None
     answers: int | None = None
+    file: tuple[str, bytes] | None = None
+    """Name and content."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +110,8 @@ class Api:
         """Answered presses: query id, text."""
         self.commands: dict[str | None, dict[str, str]] = {}
         self.webhook: dict[str, str] = {}
+        self.files: dict[str, bytes] = {}
+        """What people have sent, by id."""
         self.unconfirmed: list[dict[str, Any]] = []
         self.old_queries: set[str] = set()
         self.handed_over = 0
@@ -159,6 +169,23 @@ class Api:
             message["edit_date"] = message["date"]
         return self.deliver({kind: message})
 
+    def upload(self, content: bytes, name: str = "activities.json", **more: Any) -> int:
+        """A message of the user's with a file; its details are those of `say`."""
+        return self.say(None, document=self.document(content, name), **more)
+
+    @contextmanager
+    def holding_files(self) -> Iterator[None]:
+        """Meanwhile no file is given out."""
+        self._loop.call_soon_threadsafe(self._giving.clear)
+        yield
+        self._loop.call_soon_threadsafe(self._giving.set)
+
+    def document(self, content: bytes, name: str = "activities.json") -> dict[str, Any]:
+        """A file on the server, as messages tell of it."""
+        file_id = f"file-{len(self.files)}"
+        self.files[file_id] = content
+        return {"file_id": file_id, "file_unique_id": file_id, "file_name": name, "file_size": len(content)}
+
     def press(
         self, data: str, message_id: int, *, user: dict[str, Any] = ANNA, chat: dict[str, Any] | None = None
     ) -> str:
@@ -215,8 +242,11 @@ class Api:
 
     async def _serve(self, up: threading.Event) -> None:
         self._loop, self._ending, self._news = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
-        application = web.Application(client_max_size=1 << 20)
+        self._giving = asyncio.Event()
+        self._giving.set()
+        application = web.Application(client_max_size=MOST_SENT)
         application.router.add_post("/bot{token}/{method}", self._answer)
+        application.router.add_get("/file/bot{token}/documents/{file}", self._give)
         runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -229,7 +259,7 @@ class Api:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["method"]
-        form = {key: str(value) for key, value in (await request.post()).items()}
+        form = {key: _read(value) for key, value in (await request.post()).items()}
         try:
             if request.match_info["token"] != TOKEN:
                 raise _Wrong(401, "Unauthorized")
@@ -249,17 +279,32 @@ class Api:
                 self._changed.notify_all()
         return web.json_response({"ok": True, "result": result})
 
+    async def _give(self, request: web.Request) -> web.StreamResponse:
+        fault = self._faults["file"].popleft() if self._faults["file"] else None
+        try:
+            if fault:
+                await self._fail(fault)
+            await self._giving.wait()
+            content = self.files.get(request.match_info["file"])
+            if request.match_info["token"] != TOKEN or content is None:
+                raise _Wrong(404, "Not Found")
+        except _Wrong as wrong:
+            return web.json_response({"ok": False, "error_code": wrong.status}, status=wrong.status)
+        return web.Response(body=content)
+
     async def _fail(self, fault: Fault) -> None:
         if fault.status is None:
             await asyncio.sleep(fault.seconds or 3600)
         else:
             raise _Wrong(fault.status, fault.description, **fault.parameters)
 
-    async def _carry_out(self, name: str, form: dict[str, str]) -> Any:
+    async def _carry_out(self, name: str, form: dict[str, Any]) -> Any:
         model = _METHODS.get(name)
         if model is None:
             raise self._rule_broken(f"no method {name}")
-        given = {key: value if key in _TEXTS else _json(value) for key, value in form.items()}
+        given = {
+            key: _json(value) if isinstance(value, str) and key not in _TEXTS else value for key, value in form.items()
+        }
         if unknown := given.keys() - model.model_fields.keys():
             raise self._rule_broken(f"{name} has no {', '.join(unknown)}")
         try:
@@ -309,6 +354,31 @@ class Api:
         answered = asked.reply_parameters.message_id if asked.reply_parameters else None
         return self._sent(chat_id, self._message_id, asked, thread_id=asked.message_thread_id, answers=answered)
 
+    async def _sendDocument(self, asked: methods.SendDocument) -> Any:  # noqa: N802
+        chat_id = int(asked.chat_id)
+        file = asked.document
+        if not isinstance(file, BufferedInputFile) or not file.filename or not 1 <= len(file.data) <= MOST_SENT:
+            raise self._rule_broken("a document is a file with a name, of 1 byte to 50 MB")
+        if units(asked.caption or "") > 1024:
+            raise self._rule_broken(f"a caption has at most 1024 characters, not {units(asked.caption or '')}")
+        self._check_markup(asked.caption or "", asked.caption_entities, asked.reply_markup, asked.parse_mode)
+        self._check_rate(chat_id)
+        self._message_id += 1
+        answered = asked.reply_parameters.message_id if asked.reply_parameters else None
+        text = methods.SendMessage(chat_id=chat_id, text=asked.caption or "", entities=asked.caption_entities)
+        place = {"thread_id": asked.message_thread_id, "answers": answered}
+        told = self._sent(chat_id, self._message_id, text, file=(file.filename, file.data), **place)
+        return told | {"document": self.document(file.data, file.filename)}
+
+    async def _getFile(self, asked: methods.GetFile) -> Any:  # noqa: N802
+        content = self.files.get(asked.file_id)
+        if content is None:
+            raise _Wrong(400, "Bad Request: wrong file_id or the file is temporarily unavailable")
+        if len(content) > MOST_FETCHED:
+            raise _Wrong(400, "Bad Request: file is too big")
+        found = {"file_id": asked.file_id, "file_unique_id": asked.file_id, "file_size": len(content)}
+        return found | {"file_path": f"documents/{asked.file_id}"}
+
     async def _editMessageText(self, asked: methods.EditMessageText) -> Any:  # noqa: N802
         assert asked.chat_id is not None
         chat_id = int(asked.chat_id)
@@ -356,14 +426,16 @@ class Api:
         text = asked.text or ""
         if not units(text.strip()) >= 1 or units(text) > 4096:
             raise self._rule_broken(f"a text has 1 to 4096 characters, not {units(text)}")
-        if isinstance(asked.parse_mode, str):
-            raise self._rule_broken("what people write would be markup")
         if asked.link_preview_options is None or not getattr(asked.link_preview_options, "is_disabled", False):
             raise self._rule_broken("previews of links are off")
-        for each in asked.entities or []:
+        self._check_markup(text, asked.entities, asked.reply_markup, asked.parse_mode)
+
+    def _check_markup(self, text: str, entities: list[MessageEntity] | None, markup: Any, parse_mode: Any) -> None:
+        if isinstance(parse_mode, str):
+            raise self._rule_broken("what people write would be markup")
+        for each in entities or []:
             if each.length < 1 or each.offset < 0 or each.offset + each.length > units(text):
                 raise self._rule_broken(f"an entity out of bounds: {each}")
-        markup = asked.reply_markup
         if isinstance(markup, InlineKeyboardMarkup):
             for button in (button for row in markup.inline_keyboard for button in row):
                 if not button.text or not 1 <= len((button.callback_data or "").encode()) <= 64:
@@ -400,6 +472,12 @@ class Api:
 
 def private(user: dict[str, Any]) -> dict[str, Any]:
     return {"id": user["id"], "type": "private", "first_name": user["first_name"]}
+
+
+def _read(value: str | bytes | bytearray | web.FileField) -> str | BufferedInputFile:
+    if isinstance(value, web.FileField):
+        return BufferedInputFile(value.file.read(), value.filename)
+    return str(value)
 
 
 def _json(value: str) -> Any:
