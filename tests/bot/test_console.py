@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import resource
 import select
 import signal
 import subprocess
@@ -19,7 +20,10 @@ from pathlib import Path
 
 import pytest
 
-from bot.console import language_of
+from bot.asked import Refused
+from bot.chat_files import MOST_BYTES
+from bot.console import language_of, read_file, save
+from bot.replies import File
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SECONDS = 60  # what a test waits at most for anything
@@ -33,10 +37,10 @@ def environment(**changes: str) -> dict[str, str]:
     return kept | {"DJANGO_SECRET_KEY": "x" * 50, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"} | changes
 
 
-def piped(lines: bytes | str, *arguments: str, **changes: str) -> subprocess.CompletedProcess[bytes]:
+def piped(lines: bytes | str, *arguments: str, cwd: Path = ROOT, **changes: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [*CHAT, *arguments],
-        cwd=ROOT,
+        [sys.executable, ROOT / "manage.py", *CHAT[2:], *arguments],
+        cwd=cwd,
         env=environment(**changes),
         input=lines if isinstance(lines, bytes) else lines.encode(),
         capture_output=True,
@@ -207,6 +211,79 @@ def waiting_in(pipe: int) -> int:
     count = array("i", [0])
     fcntl.ioctl(pipe, termios.FIONREAD, count)
     return count[0]
+
+
+# ------------------------------------------------------------------------------------------- files
+
+
+def test_an_export_is_two_files_in_the_current_folder_and_comes_back(tmp_path):
+    exported = piped('/add "Витамин D₃" today +1d 1 0.5\n/export\n', cwd=tmp_path)
+    assert (exported.returncode, exported.stderr) == (0, b"")
+    as_csv, as_json = sorted(tmp_path.iterdir(), key=lambda path: path.suffix)
+    assert re.fullmatch(r"activities-\d{4}-\d\d-\d\d\.json", as_json.name)
+    assert as_csv == as_json.with_suffix(".csv")
+    assert [path.stat().st_mode & 0o777 for path in (as_csv, as_json)] == [0o600] * 2
+    assert f"\nSaved as {as_json}\n" in exported.stdout.decode()
+    assert exported.stdout.decode().endswith(f"\nSaved as {as_csv}\n")
+    imported = piped(f"/import {as_json.name}\n/list\n/forget_me yes\n/import {as_csv}", cwd=tmp_path)
+    said = imported.stdout.decode().split("\n\n")
+    assert said[0] == "Imported 1 activity."
+    assert "Витамин D₃" in said[1]
+    assert said[2].startswith("Everything I kept of this chat is erased")
+    assert said[3] == "Imported 1 activity.\n"
+
+
+def test_a_folder_that_takes_no_files_is_told(tmp_path):
+    done = piped("/export\n/list\n", cwd=Path("/proc"))
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert re.search(r"\nI could not save activities-[0-9-]+\.json \(.*\)\.\n", done.stdout.decode())
+    assert b"You have no activities yet." in done.stdout
+
+
+def test_no_file_is_overwritten_nor_followed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.json").symlink_to(tmp_path / "elsewhere")
+    assert [save(File("a.json", text)).name for text in (b"1", b"2")] == ["a-2.json", "a-3.json"]
+    assert [(tmp_path / name).read_bytes() for name in ("a-2.json", "a-3.json")] == [b"1", b"2"]
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_file_that_could_not_be_written_whole_is_not_left(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            save(File("a.json", bytes(100_000)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_read_no_further_than_it_may_be_long(tmp_path):
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    assert len(read_file(str(path))) == MOST_BYTES + 1
+
+
+def test_a_home_folder_is_known(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.json").write_bytes(b"{}")
+    assert read_file("~/a.json") == b"{}"
+
+
+@pytest.mark.parametrize(
+    "name", ["pipe", "/dev/zero", "/dev/stdin", ".", "nothing", "", "a\0b", "x" * 5000, "\ud800", "a/b"]
+)
+def test_what_is_no_file_is_refused_at_once(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    (tmp_path / "a").touch()
+    with pytest.raises(Refused):
+        read_file(name)
 
 
 class Terminal:
