@@ -150,7 +150,7 @@ class ChatData:
         self._awaited.drop(lambda owner: owner[0] == asked.chat_id)
         lines = [
             _("Everything I kept of this chat is erased, and its tokens have ended."),
-            _("What is left is the chat's number and since when its tokens are void."),
+            _("What is left is the chat's number, when it was erased, and since when its tokens are void."),
             _(
                 "Where commands go through a queue, copies of old ones leave it within 24 hours, and those that could "
                 "not be carried out within 7 days."

@@ -12,7 +12,7 @@ import io
 import json
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
@@ -45,11 +45,14 @@ MOST_ROWS = 50_000
 MOST_FAULTS = 5
 """How many faults are shown; of the others it is told how many they are."""
 _DELIMITERS = ",;\t"
+_LONGEST_HEADER = 10_000
+_MOST_PARTS = 8 * MOST_ROWS
+"""Of a JSON file: an activity has six, which are five fields in one object."""
 _LONGEST_WHOLE = 20
 """Digits of a whole number; with more it is no number of ours, and dear to convert."""
 
 _reading = threading.Lock()
-"""Files are read one after the other: while it is taken apart, a hostile one takes twenty times its size."""
+"""Files are read one after the other, since one takes many times its size while it is taken apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,8 @@ class _Faults:
         if self._count <= MOST_FAULTS:
             code = "not_a_date_in_file" if violation.code == "not_a_date" else violation.code
             word = raw if isinstance(raw, str) else shown(raw)[1:-1]
-            problem = texts.violation_line(replace(violation, code=code), word)
+            field = texts.as_read(violation.field)
+            problem = texts.violation_line(replace(violation, code=code, field=field), word)
             self._shown.append(Text(place.replace("{problem}", problem)))
 
     def done(self) -> None:
@@ -216,12 +220,20 @@ def _json_rows(
         yield number, fields, fields
 
 
-def _refuse_unknown(fields: Mapping[str, object], known: Iterable[str], place: str, faults: _Faults) -> None:
-    for name in sorted(fields.keys() - set(known)):
-        faults.add(place, Violation(texts.as_read(name), "unknown_field"), "")
+def _refuse_unknown(fields: Mapping[str, object], known: Container[str], place: str, faults: _Faults) -> None:
+    for name in fields:
+        if name not in known:
+            faults.add(place, Violation(name, "unknown_field"), "")
+
+
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+', re.DOTALL)
 
 
 def _parsed(text: str) -> Any:
+    # The parser lets no other thread run meanwhile, and cannot be told when to stop.
+    parts = _STRING.sub("", text)
+    if sum(map(parts.count, "[{,")) > _MOST_PARTS:
+        raise _too_many()
     try:
         return json.loads(
             text,
@@ -269,7 +281,10 @@ def _no_number(_text: str) -> NoReturn:
 
 
 def _from_csv(text: str) -> Contents:
-    delimiter = _delimiter(next(io.StringIO(text, newline=""), ""))
+    header = next(io.StringIO(text, newline=""), "")
+    if len(header) > _LONGEST_HEADER:
+        raise _no_header()
+    delimiter = _delimiter(header)
     faults = _Faults(Copy("\n".join([delimiter.join(COLUMNS), delimiter.join(_example().values())]), _("Like this:")))
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
@@ -290,18 +305,22 @@ def _delimiter(header: str) -> str:
 
 def _check_header(columns: Sequence[str]) -> None:
     missing = [name for name in COLUMNS if name not in columns]
-    extra = [texts.as_read(name) for name in columns if name not in COLUMNS]
+    extra = [name for name in columns if name not in COLUMNS][:MOST_FAULTS]
     twice = [name for name in COLUMNS if columns.count(name) > 1]
     reasons = [
         (missing, _("These columns are missing: {names}.")),
-        (extra[:MOST_FAULTS], _("I know no such columns: {names}.")),
+        (map(texts.as_read, extra), _("I know no such columns: {names}.")),
         (twice, _("These columns are there twice: {names}.")),
     ]
     if len(missing) == len(COLUMNS):
-        raise _not_ours(_("That is no file that /export makes: the first row does not name the columns."))
+        raise _no_header()
     if missing or extra or twice:
-        lines = [Text(reason.format(names=", ".join(names))) for names, reason in reasons if names]
+        lines = [Text(reason.format(names=joined)) for names, reason in reasons if (joined := ", ".join(names))]
         raise Refused(*lines, Copy(",".join(COLUMNS), _("The first row should be:")))
+
+
+def _no_header() -> Refused:
+    return _not_ours(_("That is no file that /export makes: the first row does not name the columns."))
 
 
 def _csv_rows(
@@ -318,7 +337,7 @@ def _csv_rows(
         if any(cells[len(columns) :]):
             faults.add(
                 _row_place().replace("{number}", str(rows.line_num)),
-                Violation(texts.as_read(next(filter(None, cells[len(columns) :]))), "beyond_columns"),
+                Violation(next(filter(None, cells[len(columns) :])), "beyond_columns"),
                 "",
             )
         yield rows.line_num, {name: _plain(name, cell) for name, cell in written.items()}, written

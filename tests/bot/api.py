@@ -112,6 +112,8 @@ class Api:
         self.webhook: dict[str, str] = {}
         self.files: dict[str, bytes] = {}
         """What people have sent, by id."""
+        self.given: list[str] = []
+        """The ids of files that were given out."""
         self.unconfirmed: list[dict[str, Any]] = []
         self.old_queries: set[str] = set()
         self.handed_over = 0
@@ -285,11 +287,13 @@ class Api:
             if fault:
                 await self._fail(fault)
             await self._giving.wait()
-            content = self.files.get(request.match_info["file"])
+            file_id = request.match_info["file"]
+            content = self.files.get(file_id)
             if request.match_info["token"] != TOKEN or content is None:
                 raise _Wrong(404, "Not Found")
         except _Wrong as wrong:
             return web.json_response({"ok": False, "error_code": wrong.status}, status=wrong.status)
+        self.given.append(file_id)
         return web.Response(body=content)
 
     async def _fail(self, fault: Fault) -> None:

@@ -447,6 +447,29 @@ def test_ten_thousand_are_imported_and_told_while_it_lasts(tapping):
     assert tapping.say("/import", csv_of(*pills(10_000))) == "10000 were there already, just like that."
 
 
+def test_each_step_is_one_access_or_two(tapping):
+    """So that each may take its time, however many there are."""
+    accesses = 0
+    inner = tapping.container.activities._repository._guard.run
+
+    def run(access, call):
+        nonlocal accesses
+        accesses += 1
+        return inner(access, call)
+
+    tapping.container.activities._repository._guard.run = run
+    imports = [csv_of(*many) for many in (pills(2000), pills(2000), [activity()] * 2000)]
+    for line, file in (*(("/import", each) for each in imports), ("/export", None)):
+        attached = None if file is None else lambda file=file: file
+        replies = tapping.commands.answer(line, chat_id=1, user_id=7, has_buttons=True, attached=attached)
+        before = accesses
+        steps = []
+        for _reply in replies:
+            steps.append(accesses - before)
+            before = accesses
+        assert 0 < max(steps) <= 2
+
+
 def test_the_longest_answer_is_one_message(tapping_russian):
     name = "💊 " + "\"\\'" * 39
     keep(tapping_russian, *(activity(f"{number}{name}") for number in range(9)))

@@ -160,6 +160,7 @@ def test_what_people_and_programs_make_of_it_is_read(content: bytes) -> None:
         (document(timezone="Moscow"), "timezone: Moscow is not a time zone like Europe/Moscow."),
         (document(language="de"), "language: de is not a language of mine; en and ru are."),
         (document(secret=1), "secret: I know no such field."),
+        (document({**FIELDS, **{f"x{number}": 1 for number in range(300_000)}}), "and 299995 more"),
     ],
 )  # fmt: skip
 def test_a_fault_is_told_with_its_place_and_a_right_example(content: bytes, told: str) -> None:
@@ -193,8 +194,12 @@ def test_a_fault_is_told_with_its_place_and_a_right_example(content: bytes, told
         (b'{"a": NaN}', "not JSON as I know it"),
         (b'{"a": -Infinity}', "not JSON as I know it"),
         (b'{"a": 1e99999999999999999999}', "not JSON as I know it"),
-        (b"[" * 5_000_000, "not JSON as I know it"),
-        (b'{"a":' * 1_000_000, "not JSON as I know it"),
+        (b"[" * 5_000_000, f"more than {MOST_ROWS} rows"),
+        (b'{"a":' * 1_000_000, f"more than {MOST_ROWS} rows"),
+        (b"[" * 100_000, "not JSON as I know it"),
+        (b'{"a":' * 100_000, "not JSON as I know it"),
+        (b'{"' + b'\\"' * 3_000_000, "line 1 cannot be read"),
+        (HEADER.encode() + b",x" * 3_000_000, "the first row does not name the columns"),
         (b" " * (MOST_BYTES + 1), "I read at most 8 MB"),
         (table(*["a,b,c,d"] * 900_000), f"more than {MOST_ROWS} rows"),
         (document().replace(b"[]", b"[" + b"0," * 2_000_000 + b"0]"), f"more than {MOST_ROWS} rows"),

@@ -161,6 +161,8 @@ def test_a_large_file_is_not_fetched(api: Api, size: int, tells: bool) -> None:
         "That file is too large: I read at most 8 MB.",
         "I could not get that file from Telegram. Please send it once more.",
     )
+    assert api.given == []
+    assert api.count("getFile") == 0 or not tells
 
 
 @pytest.mark.parametrize("method", ["getFile", "file"])
