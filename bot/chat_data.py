@@ -216,7 +216,7 @@ class ChatData:
 
     def received(self, asked: Asked) -> Iterable[Reply]:
         """A file that came without a command."""
-        if self._awaited.take((asked.chat_id, asked.user_id)):
+        if self._awaited.get((asked.chat_id, asked.user_id)):
             return self.import_(asked)
         return [Reply((Text(_("Is that a file that /export made? Then send it with the caption /import.")),))]
 
@@ -232,17 +232,19 @@ class ChatData:
             )
             yield Reply((Text(question.format(size=size)),))
             return
-        self._awaited.take((asked.chat_id, asked.user_id))
         content = fetch()
         yield Reply(())
         contents = chat_files.read(content)
         del content
+        self._awaited.take((asked.chat_id, asked.user_id))  # not before: a file that was refused may come mended
         yield Reply(())
         before = self._chats.get(asked.chat_id, call=Call())
         there = yield from self._all(asked.chat_id)
         imported = yield from self._create(asked, contents.activities, {each.key: each for each in there})
         after = before if imported.failed else self._settled(before, contents.settings)
-        yield Reply(tuple(_told(imported, before, after)), language=after.language if after != before else "")
+        yield Reply(
+            tuple(_told(imported, before, after)), language=after.language if after.language != before.language else ""
+        )
         if isinstance(imported.failed, ActivitiesError) and not isinstance(imported.failed, TooManyActivities):
             raise imported.failed
 

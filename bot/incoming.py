@@ -12,7 +12,6 @@ ASKED_FOR = ("message", "edited_message", "callback_query")
 """The kinds of update that Telegram is to send."""
 
 _COMMAND = re.compile(r"\s*/[^\s@]+(?:@(?P<bot>\S*))?(?=\s|$)")
-
 _IMPORT = re.compile(r"\s*/import(?=[\s@]|$)", re.IGNORECASE)
 """The one command that a caption may be: a file is for us when its sender says so."""
 
@@ -42,7 +41,7 @@ class Written:
     needs_dialog: bool
     """Whether it is for us only as the answer to a question of ours."""
     attached: Attached | None = None
-    """A file, or the one that a command answers."""
+    """The message's file, or the one that it answers with /import."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +121,7 @@ def _read_message(message: Message, bot: User, *, is_edited: bool) -> Written | 
     for_us = is_private or command or is_reply
     if not for_us and text is None and message.document is None:
         return None
-    document = message.document or (answered.document if answered and command else None)
+    document = message.document or (answered.document if answered and _IMPORT.match(text or "") else None)
     return Written(
         chat_id=message.chat.id,
         user_id=sender.id,

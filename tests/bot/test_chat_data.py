@@ -337,6 +337,18 @@ def test_the_file_is_asked_for_and_taken_once(tapping):
     assert stored(tapping) == [activity()]
 
 
+def test_a_file_that_was_refused_may_come_mended(tapping):
+    tapping.say("/import")
+    assert "is not a date" in tapping.say("", csv_of() + b"x,2026-04-31,2026-12-31,2,1\r\n")
+    assert tapping.say("", csv_of(activity())) == "Imported 1 activity."
+
+
+def test_a_zone_alone_does_not_change_what_the_terminal_speaks(russian):
+    file = as_json(replace(chat(russian), timezone="Asia/Tokyo"), [])
+    (*_, reply) = russian.replies("/import", file)
+    assert (chat(russian).timezone, reply.language) == ("Asia/Tokyo", "")
+
+
 def test_the_question_for_a_file_gets_old(tapping):
     tapping.say("/import")
     tapping.now += ASKING
