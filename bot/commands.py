@@ -92,7 +92,7 @@ class Commands:
     `clock` gives the present instant with its zone; `fair_use` bounds how much a chat may send, if anything does;
     `api_url` is where the API is, as people reach it. All that one line needs of the storage comes within the limit of
     one call, but for /export and /import. Whatever happens, there is a reply. Open questions and what was deleted
-    lately are remembered in the process, for a while. `read_file` reads a file by its name, where people can name files.
+    lately are remembered in the process, for a while. `read_file` reads a file by its name, where people can name one.
     """
 
     def __init__(
