@@ -16,11 +16,12 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import partial
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
+from weakref import WeakSet
 
 import uvicorn
 from a2wsgi import WSGIMiddleware
 from django.urls import get_resolver
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from activities.cli import STOP_SECONDS, family, host_and_port
 from activities.container import Container
@@ -198,6 +199,7 @@ class _Bounded(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._cycles: WeakSet[RequestResponseCycle] = WeakSet()
         self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -209,6 +211,7 @@ class _Bounded(HttpToolsProtocol):
             self._head_bytes += len(data)
         super().data_received(data)
         if self._reading_head and self._head_bytes > MOST_HEAD_BYTES:
+            self._let_go()
             self.transport.write(_TOO_LONG_HEAD)
             self.transport.close()
 
@@ -221,6 +224,18 @@ class _Bounded(HttpToolsProtocol):
         self._reading_head = False
         self._stop_waiting()
         super().on_headers_complete()
+        self._cycles.add(self.cycle)
+
+    def send_400_response(self, msg: str) -> None:
+        self._let_go()
+        super().send_400_response(msg)
+
+    def _let_go(self) -> None:
+        # The connection is about to be closed, with answers to what came before on their way: uvicorn would write them
+        # to it, and log that as its own failure.
+        for cycle in self._cycles:
+            cycle.disconnected = True
+            cycle.message_event.set()
 
     def shutdown(self) -> None:
         super().shutdown()

@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cache, partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -200,19 +200,35 @@ def _refuse(error: ActivitiesError, context: grpc.ServicerContext, send: Callabl
 
 def _bounded(handler: grpc.RpcMethodHandler[Any, Any], slots: StreamSlots) -> grpc.RpcMethodHandler[Any, Any]:
     """The handler of a method whose calls last as long as their client likes, without a token: each keeps a thread."""
-    behaviour: Any = handler.stream_stream or handler.unary_stream
-    kind: Any = (
-        grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
+    behaviour = cast("Callable[..., Any]", handler.stream_stream or handler.unary_stream)
+    if not handler.request_streaming:
+        return grpc.unary_stream_rpc_method_handler(
+            partial(_talk, behaviour, slots), handler.request_deserializer, handler.response_serializer
+        )
+    # Requests are read here and not by gRPC: when one does not parse, it answers twice, waits for ever until the
+    # second answer is sent, and does not stop.
+    read = cast("Callable[[bytes], Any]", handler.request_deserializer)
+
+    def reading(requests: Iterator[bytes], context: grpc.ServicerContext) -> Any:
+        return behaviour(map(read, requests), context)
+
+    return grpc.stream_stream_rpc_method_handler(
+        partial(_talk, reading, slots), response_serializer=handler.response_serializer
     )
 
-    def talk(asked: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-        try:
-            with slots.hold():
-                yield from behaviour(asked, context)
-        except Exception as error:
-            _abort(error, context)
 
-    return kind(talk, handler.request_deserializer, handler.response_serializer)  # type: ignore[no-any-return]
+def _talk(
+    behaviour: Callable[..., Any], slots: StreamSlots, asked: Any, context: grpc.ServicerContext
+) -> Iterator[Any]:
+    try:
+        with slots.hold():
+            yield from behaviour(asked, context)
+    except grpc.RpcError:
+        raise  # the caller has gone
+    except DecodeError:
+        context.abort(grpc.StatusCode.INTERNAL, "Exception deserializing request!")  # as gRPC says it
+    except Exception as error:
+        _abort(error, context)
 
 
 Read = Callable[[Message, grpc.ServicerContext], Asked]

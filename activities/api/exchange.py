@@ -38,7 +38,7 @@ class Asked:
         principal = principal_of(request)
 
         def read_chat(raw: object) -> int:
-            return principal.chat(None if raw is None else read_chat_id(raw))
+            return principal.chat(raw if raw in (None, "0") else read_chat_id(raw))
 
         reading = Reading()
         return cls(

@@ -83,7 +83,7 @@ CHAT_ID = OpenApiParameter(
     "X-Chat-Id",
     {"type": "integer", "format": "int64", "minimum": -INT64, "maximum": INT64 - 1},
     OpenApiParameter.HEADER,
-    description="The chat to act for. A chat's own token needs none; a service's token needs it.",
+    description="The chat to act for. A chat's own token needs none, or 0; a service's token needs it.",
 )
 REQUEST_ID = OpenApiParameter(
     "X-Request-Id",

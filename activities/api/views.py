@@ -358,7 +358,7 @@ class ChatView(Endpoint):
         answers={200: ChatSerializer},
         errors=READING,
         example=CHAT_EXAMPLE,
-        broken={"chat_id": ["'0' is not a chat id"]},
+        broken={"chat_id": ["is required, for example 42"]},
     )
     def get(self, request: Request) -> Response:
         asked = Asked.by(request)
@@ -395,7 +395,7 @@ class ChatView(Endpoint):
         parameters=[CHAT_ID, REQUEST_ID],
         answers={204: OpenApiResponse(description="Nothing is left of it.")},
         errors=READING,
-        broken={"chat_id": ["'0' is not a chat id"]},
+        broken={"chat_id": ["is required, for example 42"]},
     )
     def delete(self, request: Request) -> Response:
         asked = Asked.by(request)

@@ -31,6 +31,7 @@ class Process:
                 stdout=output,
                 stderr=errors,
             )
+        self.pid = self._process.pid
         eventually(lambda: self.said(up) is not None or self._process.poll() is not None)
         assert self.said(up) is not None, log.read_text()
 

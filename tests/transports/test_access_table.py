@@ -55,7 +55,9 @@ from tests.transports.test_processes import ROOT, Process, environment, manage
 # ------------------------------------------------------------------------------------------- who
 
 NOBODY = ("no token", "malformed", "forged", "expired", "revoked", "a service's, mistyped")
-EVERYBODY = (*NOBODY, "another chat's", "own", "own, named", "read-only service", "service", "service without chat")
+OWN = ("own", "own, named", "own, named 0")
+CHATLESS = ("service without chat", "service, named 0")
+EVERYBODY = (*NOBODY, "another chat's", *OWN, "read-only service", "service", *CHATLESS)
 
 _chats = count(10**6, 2)
 
@@ -76,7 +78,7 @@ def token_of(who: str, chat_id: int, data: Container) -> str | None:
         return "act_nonsense" if who == "malformed" else SERVICE[:-1]
     if who == "another chat's":
         return data.access.issue(chat_id + 1)
-    if who in ("own", "own, named"):
+    if who in OWN:
         return data.access.issue(chat_id)
     if who == "revoked":
         token = data.access.issue(chat_id)
@@ -89,8 +91,11 @@ def token_of(who: str, chat_id: int, data: Container) -> str | None:
     return READER if who == "read-only service" else SERVICE
 
 
-def names_the_chat(who: str) -> bool:
-    return who not in ("own", "service without chat")
+def named(who: str, chat_id: int) -> int | None:
+    """The chat that this one names when the chat is meant."""
+    if who in ("own", "service without chat"):
+        return None
+    return 0 if who.endswith(" 0") else chat_id
 
 
 # --------------------------------------------------------------------------------------- the roles
@@ -174,9 +179,9 @@ def grpc_answer(decision: str, who: str) -> Answer:
         return NOT_AUTHENTICATED
     if who == "another chat's" or (who == "read-only service" and decision != READS):
         return DENIED
-    if who in ("own", "own, named") and decision == FOR_SERVICES:
+    if who in OWN and decision == FOR_SERVICES:
         return DENIED
-    return NO_CHAT if who == "service without chat" else GOOD
+    return NO_CHAT if who in CHATLESS else GOOD
 
 
 def ask(channel: grpc.Channel, method: str, request: Message, token: str | None) -> Answer:
@@ -217,8 +222,8 @@ def test_a_method_answers_whom_it_may(role: Role, method: str) -> None:
         chat_id = new_chat(role.data)
         asked = type(request)()
         asked.CopyFrom(request)
-        if decision != OPEN and names_the_chat(who):
-            asked.chat_id = chat_id  # type: ignore[attr-defined]
+        if decision != OPEN:
+            asked.chat_id = named(who, chat_id) or 0  # type: ignore[attr-defined]
         answers[who] = ask(role.channel, method, asked, token_of(who, chat_id, role.data))
     assert answers == {who: grpc_answer(decision, who) for who in EVERYBODY}
 
@@ -416,7 +421,7 @@ def http_answer(url: Url, method: str, who: str) -> Said:
             return NOT_ALLOWED
         if who == "another chat's":
             return of(method, FORBIDDEN)
-        if who == "service without chat":
+        if who in CHATLESS:
             return of(method, Said(400, "chat_id"))
     elif isinstance(url, Page) and method not in SAFE:
         return FORBIDDEN
@@ -428,9 +433,8 @@ def http_answer(url: Url, method: str, who: str) -> Said:
 
 def shown(who: str, chat_id: int, data: Container) -> dict[str, str]:
     """The headers of whoever wants to get at the chat."""
-    token = token_of(who, chat_id, data)
-    named = {"x-chat-id": str(chat_id)} if names_the_chat(who) else {}
-    return {**({} if token is None else bearer(token)), **named}
+    token, chat = token_of(who, chat_id, data), named(who, chat_id)
+    return {**({} if token is None else bearer(token)), **({} if chat is None else {"x-chat-id": str(chat)})}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -582,8 +586,8 @@ def test_only_a_chats_good_token_logs_in(role: Role) -> None:
         role.http.cookies.clear()
     assert answers == {
         **dict.fromkeys(NOBODY, STRANGER),
-        **dict.fromkeys(("own", "own, named", "another chat's"), Said(200)),
-        **dict.fromkeys(("read-only service", "service", "service without chat"), FORBIDDEN),
+        **dict.fromkeys((*OWN, "another chat's"), Said(200)),
+        **dict.fromkeys(("read-only service", "service", *CHATLESS), FORBIDDEN),
         "no token": Said(400, "token"),
     }
 
