@@ -22,6 +22,7 @@ from activities.repositories.windows import MemoryWindows, SharedWindows, Window
 from activities.service import ActivityService, ChatService
 from activities.streams import StreamSlots
 from activities.tls import ClientTls, client_tls
+from kafka_worker.security import OPEN, Security
 
 if TYPE_CHECKING:
     from redis import ConnectionPool
@@ -49,8 +50,12 @@ class Container:
 def container() -> Container:
     """The parts of this process, chosen by its settings."""
     if settings.ACTIVITIES_BACKEND == "kafka":
-        servers = settings.KAFKA_BOOTSTRAP_SERVERS
-        return on_queue(servers=servers, connections=outcome_connections, data=unqueued())
+        return on_queue(
+            servers=settings.KAFKA_BOOTSTRAP_SERVERS,
+            security=settings.KAFKA_SECURITY,
+            connections=outcome_connections,
+            data=unqueued(),
+        )
     parts = unqueued()
     if settings.ACTIVITIES_BACKEND == "postgres":
         threading.Thread(target=purge_all, args=[parts], name="purge", daemon=True).start()
@@ -160,7 +165,9 @@ def on_service(*, target: str, token: str, tls: ClientTls | None = None) -> Cont
     )
 
 
-def on_queue(*, servers: str, connections: Callable[[], ConnectionPool], data: Container) -> Container:
+def on_queue(
+    *, servers: str, security: Security = OPEN, connections: Callable[[], ConnectionPool], data: Container
+) -> Container:
     """The parts of an interface service that writes through Kafka and does everything else on the service `data`.
 
     The outcomes come over Redis, to which `connections` lead.
@@ -169,7 +176,7 @@ def on_queue(*, servers: str, connections: Callable[[], ConnectionPool], data: C
     from kafka_worker.outcomes import Listener
 
     limit = settings.ACTIVITIES_STORAGE_SECONDS
-    producer, listener = CommandProducer(servers, limit=limit), Listener(connections)
+    producer, listener = CommandProducer(servers, limit=limit, security=security), Listener(connections)
 
     def ready(call: Call) -> None:
         data.ready(call)
@@ -188,9 +195,10 @@ def outcome_connections() -> ConnectionPool:
     """Connections to the Redis through which outcomes are told."""
     from redis import ConnectionPool
 
-    from activities.repositories.timed_redis import TimedConnection
+    from activities.repositories.timed_redis import connections_to
 
-    return ConnectionPool.from_url(settings.REDIS_URL, connection_class=TimedConnection, socket_connect_timeout=0.5)
+    how = connections_to(settings.REDIS_URL, tls=settings.REDIS_TLS)
+    return ConnectionPool.from_url(settings.REDIS_URL, socket_connect_timeout=0.5, **how)
 
 
 def access(valid_after: Callable[[int, Call], int], windows: Windows | None = None) -> Access:

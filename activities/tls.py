@@ -64,16 +64,20 @@ class _Files:
         self.ca.check_certificates(pems.ca)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.show(context)
+        if self.read() != pems:  # `ssl` takes paths, so it may have read other contents
+            raise self.chain.wrong("it changed while it was read")
+        return pems, context
+
+    def show(self, context: ssl.SSLContext) -> None:
+        """Has the context say who we are."""
         try:
-            if pems.chain:
+            if self.chain.path:
                 no_password = ""  # without it OpenSSL would ask at the terminal
                 context.load_cert_chain(self.chain.path, self.key.path, no_password)
         except OSError as failed:
             reason = getattr(failed, "reason", None) or "unreadable"
             raise self.key.wrong(f"expected the private key of {self.chain.path}, no password ({reason})") from failed
-        if self.read() != pems:  # `ssl` takes paths, so it may have read other contents
-            raise self.chain.wrong("it changed while it was read")
-        return pems, context
 
 
 class ServerTls:
@@ -130,6 +134,24 @@ def server_tls() -> ServerTls | None:
         key=settings.TLS_KEY_FILE,
         client_ca=settings.TLS_CLIENT_CA_FILE,
     )
+
+
+def client_context(prefix: str, *, certificate: str, key: str, ca: str) -> ssl.SSLContext:
+    """How a client verifies whom it talks to, by name, and what it shows itself. Without a CA the system's count.
+
+    The files are read once; `prefix` begins the names of their settings. Raises `ImproperlyConfigured`.
+    """
+    files = _Files(
+        _File(f"{prefix}_CERTIFICATE_FILE", certificate),
+        _File(f"{prefix}_KEY_FILE", key),
+        _File(f"{prefix}_CA_FILE", ca),
+    )
+    pems = files.read()
+    files.ca.check_certificates(pems.ca)
+    context = ssl.create_default_context(cadata=pems.ca.decode("ascii", "ignore") or None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    files.show(context)
+    return context
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,34 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import ssl
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from dotenv.parser import parse_stream
 from environs import Env, EnvError
 
 from activities.cli import host_and_port
+from activities.tls import client_context
+from kafka_worker.security import MECHANISMS, PROTOCOLS, Security
 
 T = TypeVar("T")
+
+SECRETS = (
+    "ACTIVITIES_GRPC_TOKEN",
+    "ACTIVITIES_SERVICE_TOKENS",
+    "DATABASE_URL",
+    "DJANGO_SECRET_KEY",
+    "DJANGO_SECRET_KEY_FALLBACKS",
+    "KAFKA_PASSWORD",
+    "REDIS_URL",
+    "TELEGRAM_BOT_TOKEN",
+)
+"""What may stand in a file instead, named by the variable with `_FILE` behind it."""
 
 
 def read_file(env: Env, path: Path) -> None:
@@ -34,10 +49,28 @@ def read_file(env: Env, path: Path) -> None:
     env.read_env(str(path), recurse=False)
 
 
+def value(env: Env, name: str) -> str:
+    """The variable `name`, of a secret also by its file; without spaces and line ends round it. Empty is absent."""
+    text: str = env.str(name, "").strip()
+    path: str = env.str(f"{name}_FILE", "").strip() if name in SECRETS else ""
+    if not path:
+        return text
+    if text:
+        raise ImproperlyConfigured(f"{name}_FILE: expected nothing, since {name} is set")
+    try:
+        text = Path(path).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as wrong:
+        why = getattr(wrong, "strerror", None) or "it is no text"
+        raise ImproperlyConfigured(f"{name}_FILE: {path}: {why}") from wrong
+    if not text:
+        raise ImproperlyConfigured(f"{name}_FILE: {path}: it is empty")
+    return text
+
+
 def checked(env: Env, name: str, read: Callable[[str], T], *, default: str, expected: str) -> T:
     """The variable `name` read by `read`, which raises ValueError for what is not `expected`. Empty is absent."""
+    text = value(env, name)
     try:
-        text: str = env.str(name, "").strip()
         return read(text or default)
     except (ValueError, EnvError) as wrong:
         raise ImproperlyConfigured(f"{name}: {expected}") from wrong
@@ -137,17 +170,96 @@ def required(read: Callable[[str], T]) -> Callable[[str], T]:
 
 
 def redis_url(text: str) -> str:
-    """Reads the URL of a Redis."""
+    """Reads the URL of a Redis. Its parameters would reach into the driver, and end the verification of TLS."""
     parts = urlsplit(text)
-    if text and (parts.scheme not in ("redis", "rediss") or not parts.hostname):
+    well = text.startswith(("redis://", "rediss://")) and parts.hostname and not (parts.query or parts.fragment)
+    if text and (not well or parts.port == 0):
         raise ValueError(text)
     return text
+
+
+def server_tls_of(env: Env, prefix: str, *, used: bool, instead: str) -> ssl.SSLContext | None:
+    """How this process verifies a server, and what it shows to it, by the three files whose variables begin with
+    `prefix`; None where TLS is not `used`. `instead` says what turns it on."""
+    ca = file(env, f"{prefix}_CA_FILE")
+    certificate = file(env, f"{prefix}_CERTIFICATE_FILE", f"{prefix}_KEY_FILE")
+    key = file(env, f"{prefix}_KEY_FILE", f"{prefix}_CERTIFICATE_FILE")
+    if used:
+        return client_context(prefix, certificate=certificate, key=key, ca=ca)
+    if ca or certificate:
+        raise ImproperlyConfigured(f"{prefix}_{'CA' if ca else 'CERTIFICATE'}_FILE: of no use without {instead}")
+    return None
+
+
+def kafka_security(env: Env) -> Security:
+    """How connections to Kafka are protected, and who this process is there."""
+    protocol = checked(
+        env,
+        "KAFKA_SECURITY_PROTOCOL",
+        lambda text: one_of(*PROTOCOLS)(text.lower()),
+        default="plaintext",
+        expected=f"expected one of {', '.join(PROTOCOLS)}",
+    )
+    asked = protocol.startswith("sasl_")
+    given = {name: value(env, f"KAFKA_{name}") for name in ("USERNAME", "PASSWORD", "SASL_MECHANISM")}
+    for name, text in given.items():
+        if text and not asked:
+            raise ImproperlyConfigured(f"KAFKA_{name}: of no use without KAFKA_SECURITY_PROTOCOL=sasl_ssl")
+        if asked and not text and name != "SASL_MECHANISM":
+            raise ImproperlyConfigured(f"KAFKA_{name}: expected one, since KAFKA_SECURITY_PROTOCOL is {protocol}")
+    mechanism = checked(
+        env,
+        "KAFKA_SASL_MECHANISM",
+        one_of(*MECHANISMS),
+        default=MECHANISMS[0],
+        expected=f"expected one of {', '.join(MECHANISMS)}",
+    )
+    instead = "KAFKA_SECURITY_PROTOCOL=sasl_ssl or ssl"
+    return Security(
+        protocol=protocol,
+        tls=server_tls_of(env, "KAFKA", used=protocol.endswith("ssl"), instead=instead),
+        mechanism=mechanism if asked else "",
+        username=given["USERNAME"],
+        password=given["PASSWORD"],
+    )
+
+
+DATABASE_FILES = ("sslrootcert", "sslcert", "sslkey")
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+
+
+def database_tls(query: str) -> dict[str, object]:
+    """libpq's parameters of TLS, from a URL's query. What is wrong is told without what it says, which may be a part
+    of a password that was not percent-encoded."""
+
+    def wrong(what: str) -> ImproperlyConfigured:
+        return ImproperlyConfigured(f"DATABASE_URL: {what}")
+
+    pairs = parse_qsl(query, keep_blank_values=True)
+    given = dict(pairs)
+    if len(pairs) != len(given) or given.keys() - {"sslmode", *DATABASE_FILES}:
+        raise wrong(f"expected no parameters but sslmode, {', '.join(DATABASE_FILES)}, each once")
+    if not given:
+        return {}
+    if given.get("sslmode") not in SSL_MODES:
+        raise wrong(f"sslmode: expected one of {', '.join(SSL_MODES)}")
+    if given["sslmode"].startswith("verify") and "sslrootcert" not in given:
+        raise wrong(f"sslrootcert: expected the file of a CA, since sslmode is {given['sslmode']}")
+    if ("sslcert" in given) != ("sslkey" in given):
+        raise wrong("expected both of sslcert and sslkey, or neither")
+    for name in DATABASE_FILES:
+        if name in given and not os.access(given[name], os.R_OK):
+            raise wrong(f"{name}: there is no such file, or it cannot be read")
+    # Where there is a Kerberos ticket libpq would do without TLS, whatever `sslmode` says.
+    return {**given, "gssencmode": "disable"}
 
 
 def durable_database(url: str) -> dict[str, object]:
     """Django's settings of PostgreSQL behind pgbouncer, from its URL."""
     parts = urlsplit(url)
     if parts.scheme not in ("postgres", "postgresql") or not (parts.hostname and parts.path.strip("/")):
+        raise ValueError(url)
+    if parts.port == 0 or parts.fragment:
         raise ValueError(url)
     return {
         "ENGINE": "django.db.backends.postgresql",
@@ -162,13 +274,13 @@ def durable_database(url: str) -> dict[str, object]:
         "CONN_HEALTH_CHECKS": True,
         # pgbouncer's transaction pooling gives each transaction another session.
         "DISABLE_SERVER_SIDE_CURSORS": True,
-        "OPTIONS": {"connect_timeout": 2},
+        "OPTIONS": {"connect_timeout": 2, **database_tls(parts.query)},
     }
 
 
-def redis_cache(url: str) -> dict[str, object]:
+def redis_cache(url: str, tls: ssl.SSLContext | None = None) -> dict[str, object]:
     """Django's settings of the cache in Redis, from its URL. An exchange that takes longer costs more than it saves."""
-    from activities.repositories.timed_redis import TimedConnection  # only where there is a Redis
+    from activities.repositories.timed_redis import connections_to  # only where there is a Redis
 
     return {
         "BACKEND": "django_redis.cache.RedisCache",
@@ -176,7 +288,7 @@ def redis_cache(url: str) -> dict[str, object]:
         "OPTIONS": {
             "SOCKET_CONNECT_TIMEOUT": 0.025,
             "SOCKET_TIMEOUT": 0.025,
-            "CONNECTION_POOL_KWARGS": {"connection_class": TimedConnection},
+            "CONNECTION_POOL_KWARGS": connections_to(url, tls=tls),
         },
     }
 

@@ -13,6 +13,7 @@ from activities_project.environment import (
     checked,
     durable_database,
     file,
+    kafka_security,
     made_once,
     number,
     one_of,
@@ -20,7 +21,9 @@ from activities_project.environment import (
     redis_cache,
     redis_url,
     required,
+    server_tls_of,
     servers,
+    value,
     web_url,
     whole,
     words,
@@ -85,7 +88,7 @@ ACTIVITIES_SERVICE_REQUESTS_PER_MINUTE = checked(
     expected="expected a number from 0 (no bound) to 1000000000 like 60000",
 )
 ACTIVITIES_GRPC_TARGET = env.str("ACTIVITIES_GRPC_TARGET", "127.0.0.1:50061")
-ACTIVITIES_GRPC_TOKEN = env.str("ACTIVITIES_GRPC_TOKEN", "")
+ACTIVITIES_GRPC_TOKEN = value(env, "ACTIVITIES_GRPC_TOKEN")
 ACTIVITIES_GRPC_REFLECTION = checked(
     env,
     "ACTIVITIES_GRPC_REFLECTION",
@@ -109,7 +112,7 @@ REDIS_URL = checked(
     "REDIS_URL",
     required(redis_url) if WRITES_ARE_QUEUED else redis_url,
     default="",
-    expected="expected redis://:PASSWORD@HOST:PORT/0",
+    expected="expected redis://:PASSWORD@HOST:PORT/0, or rediss:// for TLS",
 )
 TELEGRAM_BOT_TOKEN = checked(
     env, "TELEGRAM_BOT_TOKEN", bot_token, default="", expected="expected a token of BotFather's, digits:letters"
@@ -164,6 +167,10 @@ ACTIVITIES_GRPC_CERTIFICATE_FILE = file(
     env, "ACTIVITIES_GRPC_CERTIFICATE_FILE", "ACTIVITIES_GRPC_KEY_FILE", "ACTIVITIES_GRPC_CA_FILE"
 )
 ACTIVITIES_GRPC_KEY_FILE = file(env, "ACTIVITIES_GRPC_KEY_FILE", "ACTIVITIES_GRPC_CERTIFICATE_FILE")
+REDIS_TLS = server_tls_of(
+    env, "REDIS", used=REDIS_URL.startswith("rediss://"), instead="REDIS_URL=rediss://USER:PASSWORD@HOST:PORT/0"
+)
+KAFKA_SECURITY = kafka_security(env)
 
 # ----------------------------------------------------------------------------------------- Django
 
@@ -171,7 +178,7 @@ LOCAL_KEY = BASE_DIR / ".local" / "secret_key"
 
 
 def _secret_key() -> str:
-    key: str = env.str("DJANGO_SECRET_KEY", "")
+    key = value(env, "DJANGO_SECRET_KEY")
     if key:
         return key
     if ACTIVITIES_BACKEND == "memory":
@@ -245,7 +252,11 @@ if ACTIVITIES_BACKEND == "postgres" and not ISSUES_TOKEN:
         expected="expected postgres://USER:PASSWORD@HOST:PORT/NAME, through pgbouncer",
     )
     CACHES["default"] = checked(
-        env, "REDIS_URL", redis_cache, default="", expected="expected redis://:PASSWORD@HOST:PORT/0"
+        env,
+        "REDIS_URL",
+        lambda url: redis_cache(url, REDIS_TLS),
+        default="",
+        expected="expected redis://:PASSWORD@HOST:PORT/0, or rediss:// for TLS",
     )
     # The admin, and what it keeps in the database. Its pages are loaded with the URLs: not every process serves them.
     INSTALLED_APPS += ["django.contrib.admin.apps.SimpleAdminConfig", "django.contrib.sessions"]

@@ -18,8 +18,7 @@ from benchmarks.baselines import naive_consumer
 from benchmarks.broker import Group, group
 from benchmarks.harness import Figures, Row, compare
 from benchmarks.servers import Database, bare_consumer, database, empty_cache, fill, our_consumer, own_redis
-from kafka_worker.consumer import GROUP
-from kafka_worker.messages import record_of
+from kafka_worker.messages import GROUP, record_of
 
 CHATS, PER_CHAT = 1000, 20
 OUR_BACKLOG, NAIVE_BACKLOG = 24_000, 1_500

@@ -17,7 +17,7 @@ from statistics import quantiles
 from benchmarks.broker import group, own_topic
 from benchmarks.harness import Figures, Measure, Row, compare
 from benchmarks.servers import ROOT, bare_consumer, database, our_consumer
-from kafka_worker.consumer import GROUP
+from kafka_worker.messages import GROUP
 
 BASELINES = {"bare Kafka, Redis": "publish", "bare Kafka, INSERT, Redis": "insert"}
 

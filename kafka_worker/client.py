@@ -14,7 +14,6 @@ from uuid import uuid4
 from kafka import KafkaProducer
 from kafka.errors import KafkaConnectionError, KafkaError
 from kafka.future import Future
-from kafka.net.compat import KafkaNetClient
 from kafka.protocol.producer import ProduceRequest
 
 from activities.domain import (
@@ -36,7 +35,9 @@ from activities.domain import (
 )
 from activities.ports import Activities, Call
 from kafka_worker.messages import CREATE, DELETE, REQUEST_ID, UPDATE, Record, record_of
+from kafka_worker.network import Network, connection
 from kafka_worker.outcomes import Expected, Listener, key_of
+from kafka_worker.security import OPEN, Security
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +156,7 @@ class _Wait:
             return self._pending
 
 
-class _Gate(KafkaNetClient):  # type: ignore[misc]
+class _Gate(Network):
     """A producer's way to the network. Knows which records have not passed yet, and can be shut: then none does.
 
     The producer itself does not tell whether a record that has failed had left, and may send it thereafter.
@@ -223,7 +224,7 @@ class _Line:
     dropped its own), and is not told from one that will recover: another takes its place.
     """
 
-    def __init__(self, servers: str, *, limit: float) -> None:
+    def __init__(self, servers: str, security: Security, *, limit: float) -> None:
         """Returns when it can send to all topics of commands; `KafkaError` when it cannot reach a broker."""
         milliseconds = int(LEAVE_SHARE * limit * 1000)
         self.given_up = threading.Event()
@@ -231,8 +232,7 @@ class _Line:
         self._gates: list[_Gate] = []
         try:
             self._producer = KafkaProducer(
-                bootstrap_servers=servers,
-                kafka_client=self._gate,
+                **{**connection(servers, security), "kafka_client": self._gate},
                 acks="all",
                 enable_idempotence=True,
                 linger_ms=0,
@@ -306,12 +306,14 @@ class CommandProducer:
     Brokers may be away when it begins, and come and go: whoever sends meanwhile is told so.
     """
 
-    def __init__(self, servers: str, *, limit: float) -> None:
+    def __init__(self, servers: str, *, limit: float, security: Security = OPEN) -> None:
         self._servers = servers
+        self._security = security
         self._limit = limit
         self._changed = threading.Condition()
         self._line: _Line | None = None
         self._away: str | None = None
+        self._told: set[str] = set()
         self._closing = threading.Event()
         self._maker = threading.Thread(target=self._keep_making, name="kafka-connect", daemon=True)
         self._maker.start()
@@ -363,7 +365,7 @@ class CommandProducer:
         """A producer, as soon as a broker answers; None when none is wanted any more."""
         while not self._closing.is_set():
             try:
-                line = _Line(self._servers, limit=self._limit)
+                line = _Line(self._servers, self._security, limit=self._limit)
             except Exception as error:  # whatever it is, it may be gone the next time
                 self._tell(away=str(error))
                 self._closing.wait(PAUSE_SECONDS)
@@ -375,9 +377,11 @@ class CommandProducer:
     def _tell(self, *, away: str | None) -> None:
         """Logs what is new: why no producer can be made, or that one has been made after all."""
         with self._changed:
-            if away is not None and away != self._away:
+            if away is not None and away not in self._told:
                 logger.warning("Kafka cannot be used (%s); nothing is written until it can", away)
+                self._told.add(away)
             elif self._away is not None and away is None:
                 logger.warning("Kafka can be used again")
+                self._told.clear()
             self._away = away
             self._changed.notify_all()

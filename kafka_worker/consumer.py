@@ -23,12 +23,14 @@ from redis.exceptions import RedisError
 
 from activities.domain import ActivitiesError, Command, InvalidActivity, Outcome
 from activities.ports import Activities, Call
+from activities.repositories.timed_redis import reason
 from kafka_worker.dead_letters import DeadLetters
-from kafka_worker.messages import Position, Received, Unreadable, read
+from kafka_worker.messages import GROUP, Position, Received, Unreadable, read
+from kafka_worker.network import connection
+from kafka_worker.security import OPEN, Security
 
 logger = logging.getLogger(__name__)
 
-GROUP = "activities-data-service"
 TOPICS = r"^activities\.(?!dead-letter$)[^.]+$"
 """Also those that only a newer release knows: what lies there is put aside, and nobody waits for it in vain."""
 BATCH = 500
@@ -67,11 +69,13 @@ class Consumer:
         activities: Activities,
         outcomes: Tells,
         dead_letters: DeadLetters,
+        security: Security = OPEN,
         group: str = GROUP,
         topics: str = TOPICS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._servers = servers
+        self._security = security
         self._activities = activities
         self._outcomes = outcomes
         self._dead_letters = dead_letters
@@ -112,7 +116,7 @@ class Consumer:
         while not stopping.is_set():
             try:
                 consumer = KafkaConsumer(
-                    bootstrap_servers=self._servers,
+                    **connection(self._servers, self._security),
                     group_id=self._group,
                     enable_auto_commit=False,
                     auto_offset_reset="earliest",
@@ -239,7 +243,7 @@ class Consumer:
             self._outcomes.tell(answers)
         except (RedisError, OSError) as error:
             if not self._silent:
-                logger.warning("Redis does not take outcomes (%s); going on without", type(error).__name__)
+                logger.warning("Redis does not take outcomes (%s); going on without", reason(error))
             self._silent = True
         else:
             if self._silent and answers:

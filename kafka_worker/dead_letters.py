@@ -10,6 +10,8 @@ from typing import Any
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from kafka_worker.messages import ACCEPTED_AT, DEAD_LETTER, Headers, Position, accepted
+from kafka_worker.network import connection
+from kafka_worker.security import OPEN, Security
 
 REASON, TOPIC, PARTITION, OFFSET, ACCEPTED = (
     f"dead-letter-{what}" for what in ("reason", "topic", "partition", "offset", "accepted-at")
@@ -39,8 +41,8 @@ class DeadLetter:
 class DeadLetters:
     """The topic of dead letters. Connects when first used; raises `kafka.errors.KafkaError`."""
 
-    def __init__(self, servers: str) -> None:
-        self._servers = servers
+    def __init__(self, servers: str, *, security: Security = OPEN) -> None:
+        self._connection = connection(servers, security)
         self._producer: KafkaProducer | None = None
 
     def put_aside(
@@ -65,9 +67,7 @@ class DeadLetters:
 
     def all(self) -> Iterator[DeadLetter]:
         """All that are kept, oldest first."""
-        consumer = KafkaConsumer(
-            bootstrap_servers=self._servers, enable_auto_commit=False, auto_offset_reset="earliest"
-        )
+        consumer = KafkaConsumer(**self._connection, enable_auto_commit=False, auto_offset_reset="earliest")
         try:
             partitions = [
                 TopicPartition(DEAD_LETTER, each) for each in consumer.partitions_for_topic(DEAD_LETTER) or ()
@@ -94,7 +94,7 @@ class DeadLetters:
     def _send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
         if self._producer is None:
             self._producer = KafkaProducer(
-                bootstrap_servers=self._servers, acks="all", enable_idempotence=True, allow_auto_create_topics=False
+                **self._connection, acks="all", enable_idempotence=True, allow_auto_create_topics=False
             )
         given = [(name, text or b"") for name, text in headers]  # the client does not send headers without a value
         self._producer.send(topic, key=key, value=value, headers=given).get(timeout=SEND_SECONDS)

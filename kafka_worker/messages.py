@@ -31,6 +31,8 @@ from proto.activities.v1 import activities_pb2 as pb
 
 CREATE, UPDATE, DELETE = "activities.create", "activities.update", "activities.delete"
 DEAD_LETTER = "activities.dead-letter"
+GROUP = "activities-data-service"
+"""The consumers that share the commands."""
 REQUEST_ID = "request-id"
 """The header of a record that makes its command safe to send again."""
 

@@ -23,7 +23,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from activities.domain import ActivitiesError, Outcome, RequestIdReused, is_final
 from activities.ports import Cancelled
-from activities.repositories.timed_redis import Session, within
+from activities.repositories.timed_redis import Session, reason, within
 from activities.wire import outcome_from, outcome_message
 from proto.activities.v1 import outcomes_pb2 as pb
 
@@ -66,7 +66,7 @@ def erase(connections: Callable[[], ConnectionPool], chat_id: int) -> None:
             if cursor == b"0":
                 return
     except (RedisError, OSError) as error:
-        logger.warning("Redis does not answer (%s); outcomes of a forgotten chat expire", type(error).__name__)
+        logger.warning("Redis does not answer (%s); outcomes of a forgotten chat expire", reason(error))
     finally:
         redis.close()
 
@@ -337,7 +337,7 @@ class Listener:
     def _lost(self, error: Exception) -> None:
         with self._lock:
             if not self._away:
-                logger.warning("Redis does not answer (%s); outcomes come late or not at all", type(error).__name__)
+                logger.warning("Redis does not answer (%s); outcomes come late or not at all", reason(error))
             self._away = True
             if self._connection is not None:
                 self._connection.disconnect()

@@ -37,7 +37,7 @@ from activities.domain import (
     name_key,
 )
 from activities.ports import Call, Repository
-from activities.repositories.timed_redis import Session, Sessions
+from activities.repositories.timed_redis import Session, Sessions, reason
 from activities.wire import activity_from_bytes, activity_to_bytes
 
 logger = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ class Cache:
             if self._away:
                 return
             self._away = True
-        logger.warning("Redis does not answer (%s); going on without the cache", type(error).__name__)
+        logger.warning("Redis does not answer (%s); going on without the cache", reason(error))
         threading.Thread(target=self._return, name="redis-return", daemon=True).start()
 
     def _return(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import select
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +21,8 @@ from psycopg.pq import TransactionStatus
 from activities.domain import StorageTimeout, StorageUnavailable
 from activities.ports import Call
 from activities.repositories.pool import Pool
+
+logger = logging.getLogger(__name__)
 
 WAY_BACK = 0.05
 """How long before the deadline the server's own time limit ends a statement, in seconds, so that its answer still
@@ -66,6 +70,8 @@ class Database:
     def __init__(self, *, alias: str = DEFAULT_DB_ALIAS, most: int = 10) -> None:
         self._alias = alias
         self._sessions = Pool(self._connect, most=most)
+        self._lock = threading.Lock()
+        self._away = False
 
     @contextmanager
     def transaction(self, call: Call, *, writes: bool) -> Iterator[Transaction]:
@@ -117,6 +123,25 @@ class Database:
             raise _meaning(error, call) from error
 
     def _connect(self) -> Session:
+        try:
+            session = self._greeted()
+        except psycopg.Error as error:
+            self._tell(away=True, why=" ".join(str(error).split()))  # which has no passwords
+            raise
+        self._tell(away=False)
+        return session
+
+    def _tell(self, *, away: bool, why: str = "") -> None:
+        """Logs what is new: that no connection can be made, or that one can after all."""
+        with self._lock:
+            if away and not self._away:
+                logger.warning("PostgreSQL cannot be used (%s)", why)
+            elif self._away and not away:
+                logger.warning("PostgreSQL can be used again")
+            self._away = away
+
+    def _greeted(self) -> Session:
+        """A new connection that has answered."""
         parameters = {**connections[self._alias].get_connection_params(), "autocommit": True}
         connection = TimedConnection.connect(**parameters)
         try:

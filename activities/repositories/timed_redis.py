@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import math
 import socket
+import ssl
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from redis import ConnectionPool
 from redis.connection import Connection
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from activities.repositories.pool import Pool
@@ -50,6 +51,16 @@ def within(until: float) -> Iterator[None]:
         _allowed.until = math.inf
 
 
+def connections_to(url: str, *, tls: ssl.SSLContext | None = None) -> dict[str, Any]:
+    """What makes a `ConnectionPool` of timed connections. `rediss` is TLS, by `tls` or by the system's CAs.
+
+    The driver takes the class that it is given for either scheme: one that speaks plain text where TLS was asked for.
+    """
+    if url.startswith("rediss:"):
+        return {"connection_class": TimedTlsConnection, "tls": tls or ssl.create_default_context()}
+    return {"connection_class": TimedConnection}
+
+
 class TimedConnection(Connection):
     """A connection that keeps to `within`, and says no more than it must when it is made."""
 
@@ -58,9 +69,24 @@ class TimedConnection(Connection):
         super().__init__(**options | {"protocol": 2, "driver_info": None})  # type: ignore[no-untyped-call]
 
     def _connect(self) -> socket.socket:
+        return _TimedSocket(fileno=self._connected())
+
+    def _connected(self) -> int:
+        """The descriptor of a socket that waits without end."""
         plain: socket.socket = super()._connect()  # type: ignore[no-untyped-call]
         plain.settimeout(None)
-        return _TimedSocket(fileno=plain.detach())
+        return plain.detach()
+
+
+class TimedTlsConnection(TimedConnection):
+    """The same over TLS. Raises `ssl.SSLError`, within redis-py's `ConnectionError`, for whom it does not trust."""
+
+    def __init__(self, *, tls: ssl.SSLContext, **options: Any) -> None:
+        super().__init__(**options)
+        self._tls = tls
+
+    def _connect(self) -> socket.socket:
+        return _TimedTlsSocket(self._connected(), self._tls, self.host)
 
 
 class _TimedSocket(socket.socket):
@@ -90,6 +116,58 @@ class _TimedSocket(socket.socket):
         left = min(_allowed.until - time.monotonic(), LONGEST_SECONDS)
         seconds, rest = divmod(max(left, SHORTEST_SECONDS), 1)
         self.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", int(seconds), int(rest * 1e6)))
+
+
+class _TimedTlsSocket(_TimedSocket):
+    """The same, with TLS between the caller and the kernel.
+
+    `ssl`'s own sockets have no limit for what several pieces make up, and may not be read and written by two threads
+    at once, as the connection that outcomes are heard on is.
+    """
+
+    def __init__(self, descriptor: int, context: ssl.SSLContext, host: str) -> None:
+        super().__init__(fileno=descriptor)
+        self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._piece = bytearray(65536)
+        self._turn = threading.Lock()  # guards the state of TLS, and the order in which its records leave
+        try:
+            self._tls = context.wrap_bio(self._received, self._to_send, server_hostname=host)
+            self._until_done(self._tls.do_handshake)
+        except BaseException:
+            self.close()
+            raise
+
+    def recv_into(self, buffer: Any, *_: Any) -> int:
+        try:
+            return self._until_done(lambda: cast(int, self._tls.read(len(buffer), buffer)))  # a number, with a buffer
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):  # the protocol itself tells where an answer ends
+            return 0
+
+    def sendall(self, data: Any, *_: Any) -> None:
+        with self._turn:
+            self._tls.write(data)
+            self._flush()
+
+    def _until_done(self, step: Callable[[], T]) -> T:
+        """What `step` returns when enough has been received for it."""
+        while True:
+            with self._turn:
+                try:
+                    return step()
+                except ssl.SSLWantReadError:
+                    pass
+                finally:  # also of what has failed: the other end is told why
+                    self._flush()
+            size = super().recv_into(self._piece)
+            with self._turn:
+                if size:
+                    self._received.write(memoryview(self._piece)[:size])
+                else:
+                    self._received.write_eof()
+
+    def _flush(self) -> None:
+        if self._to_send.pending:
+            super().sendall(self._to_send.read())
 
 
 class Session:
@@ -168,3 +246,20 @@ class Sessions:
 def _connected(connections: ConnectionPool) -> Session:
     with within(time.monotonic() + CONNECT_SECONDS):
         return Session(connections)
+
+
+def reason(error: BaseException) -> str:
+    """Why Redis cannot be used, for the log: without what it or the driver quotes, which may be names or secrets."""
+    known: BaseException | None = error
+    while known is not None:
+        match known:
+            case ssl.SSLCertVerificationError():
+                return f"its certificate is refused: {known.verify_message}"
+            case ssl.SSLError():
+                return f"no TLS: {known.reason}"
+            case AuthenticationError():
+                return "it refuses user and password"
+            case NoPermissionError():
+                return "it does not allow this user what is needed"
+        known = known.__cause__ or known.__context__
+    return type(error).__name__

@@ -13,7 +13,7 @@ from typing import Protocol
 from redis import ConnectionPool
 from redis.exceptions import RedisError
 
-from activities.repositories.timed_redis import Sessions
+from activities.repositories.timed_redis import Sessions, reason
 
 logger = logging.getLogger(__name__)
 
@@ -191,8 +191,7 @@ class SharedWindows:
             self._next_try = self._clock() + PAUSE_SECONDS
             was_away, self._is_away = self._is_away, True
         if not was_away:
-            reason = type(error).__name__
-            logger.warning("Redis does not answer (%s); requests are counted in this process alone", reason)
+            logger.warning("Redis does not answer (%s); requests are counted in this process alone", reason(error))
 
     def _answered(self) -> None:
         with self._lock:

@@ -7,19 +7,30 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from environs import Env
 
-from activities_project.environment import checked, made_once, number, one_of, read_file, whole, words
+from activities_project.environment import (
+    SECRETS,
+    checked,
+    made_once,
+    number,
+    one_of,
+    read_file,
+    value,
+    whole,
+    words,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def started(**settings: str) -> subprocess.CompletedProcess[str]:
     """A command that reads the settings and ends."""
-    ours = ("ACTIVITIES_", "DJANGO_", "LOG_")
+    ours = ("ACTIVITIES_", "DATABASE_", "DJANGO_", "KAFKA_", "LOG_", "REDIS_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return subprocess.run(
         [sys.executable, "manage.py", "check"],
@@ -62,7 +73,7 @@ def test_a_missing_secret_key_stops_the_start():
     ("name", "hint"),
     [
         ("KAFKA_BOOTSTRAP_SERVERS", "expected HOST:PORT, separated by commas, like 127.0.0.1:9092"),
-        ("REDIS_URL", "expected redis://:PASSWORD@HOST:PORT/0"),
+        ("REDIS_URL", "expected redis://:PASSWORD@HOST:PORT/0, or rediss:// for TLS"),
     ],
 )
 def test_what_the_queue_needs_is_needed_where_it_is_used(name, hint):
@@ -70,6 +81,93 @@ def test_what_the_queue_needs_is_needed_where_it_is_used(name, hint):
     assert started(ACTIVITIES_BACKEND="kafka", **needed).returncode == 0
     process = started(ACTIVITIES_BACKEND="kafka", **{**needed, name: ""})
     assert (process.returncode, process.stderr) == (2, f"manage.py: {name}: {hint}\n")
+
+
+SECRET = "not-to-be-shown"
+DATABASE = f"postgres://activities:{SECRET}@127.0.0.1:6432/activities"
+SASL = {"KAFKA_SECURITY_PROTOCOL": "sasl_ssl", "KAFKA_USERNAME": "interface", "KAFKA_PASSWORD": SECRET}
+FILE = str(ROOT / "README.md")
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (
+            {"DATABASE_URL": f"{DATABASE}?sslmode=verify-full&options=-c"},
+            "DATABASE_URL: expected no parameters but ssl",
+        ),
+        ({"DATABASE_URL": f"{DATABASE}?sslmode=require&sslmode=disable"}, "DATABASE_URL: expected no parameters but s"),
+        ({"DATABASE_URL": f"{DATABASE}?sslmode=always"}, "DATABASE_URL: sslmode: expected one of disable, allow,"),
+        ({"DATABASE_URL": f"{DATABASE}?sslrootcert={FILE}"}, "DATABASE_URL: sslmode: expected one of disable, allow"),
+        ({"DATABASE_URL": f"{DATABASE}?sslmode=verify-full"}, "DATABASE_URL: sslrootcert: expected the file of a CA"),
+        ({"DATABASE_URL": f"{DATABASE}?sslmode=verify-ca&sslrootcert=/none"}, "DATABASE_URL: sslrootcert: there is n"),
+        ({"DATABASE_URL": f"{DATABASE}?sslmode=require&sslkey={FILE}"}, "DATABASE_URL: expected both of sslcert and"),
+        ({"DATABASE_URL": f"postgres://u:12/{SECRET}?{SECRET}@h/db"}, "DATABASE_URL: expected no parameters but ssl"),
+        ({"DATABASE_URL": f"postgres://u:{SECRET}@h:port/db"}, "DATABASE_URL: expected postgres://USER:PASSWORD@H"),
+        ({"REDIS_URL": "rediss://h/0?ssl_cert_reqs=none"}, "REDIS_URL: expected redis://:PASSWORD@HOST:PORT/0, or r"),
+        ({"REDIS_URL": "redis://h/0", "REDIS_CA_FILE": FILE}, "REDIS_CA_FILE: of no use without REDIS_URL=rediss://"),
+        ({"REDIS_URL": "rediss://h/0", "REDIS_CA_FILE": FILE}, f"REDIS_CA_FILE: {FILE}: expected certificates in PEM"),
+        ({"REDIS_URL": "rediss://h/0", "REDIS_CA_FILE": "/none"}, "REDIS_CA_FILE: /none: No such file or directory"),
+        ({"REDIS_URL": "rediss://h/0", "REDIS_KEY_FILE": FILE}, "REDIS_CERTIFICATE_FILE: expected a file, since RED"),
+        ({**SASL, "KAFKA_SECURITY_PROTOCOL": "tls"}, "KAFKA_SECURITY_PROTOCOL: expected one of plaintext, ssl, sasl"),
+        ({**SASL, "KAFKA_SECURITY_PROTOCOL": "ssl"}, "KAFKA_USERNAME: of no use without KAFKA_SECURITY_PROTOCOL=sa"),
+        ({**SASL, "KAFKA_PASSWORD": ""}, "KAFKA_PASSWORD: expected one, since KAFKA_SECURITY_PROTOCOL is sasl_ssl"),
+        ({**SASL, "KAFKA_USERNAME": ""}, "KAFKA_USERNAME: expected one, since KAFKA_SECURITY_PROTOCOL is sasl_ssl"),
+        ({**SASL, "KAFKA_SASL_MECHANISM": "GSSAPI"}, "KAFKA_SASL_MECHANISM: expected one of SCRAM-SHA-512, SCRAM-"),
+        ({"KAFKA_SASL_MECHANISM": "PLAIN"}, "KAFKA_SASL_MECHANISM: of no use without KAFKA_SECURITY_PROTOCOL=sasl_"),
+        ({"KAFKA_CA_FILE": FILE}, "KAFKA_CA_FILE: of no use without KAFKA_SECURITY_PROTOCOL=sasl_ssl or ssl"),
+        ({**SASL, "KAFKA_CA_FILE": FILE}, f"KAFKA_CA_FILE: {FILE}: expected certificates in PEM"),
+    ],
+)
+def test_links_that_would_not_be_what_was_meant_stop_the_start_with_one_line_and_no_secret(settings, told):
+    process = started(
+        **{"ACTIVITIES_BACKEND": "postgres", "DATABASE_URL": DATABASE, "REDIS_URL": "redis://h/0"} | settings
+    )
+    assert (process.returncode, process.stdout) == (2, "")
+    (line,) = process.stderr.splitlines()
+    assert line.startswith(f"manage.py: {told}")
+    assert SECRET not in line
+
+
+@pytest.mark.parametrize("protocol", ["plaintext", "SASL_SSL", "sasl_plaintext", "ssl"])
+def test_links_that_are_as_they_should_be_start(protocol):
+    kafka = SASL if protocol.lower().startswith("sasl") else {}
+    links = {"DATABASE_URL": f"{DATABASE}?sslmode=require", "REDIS_URL": f"rediss://user:{SECRET}@h:6380/0"}
+    process = started(ACTIVITIES_BACKEND="postgres", **links, **{**kafka, "KAFKA_SECURITY_PROTOCOL": protocol})
+    assert process.returncode == 0, process.stderr
+
+
+def test_a_secret_may_stand_in_a_file(tmp_path, monkeypatch):
+    file = tmp_path / "secret"
+    file.write_text("of a file\n")
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    monkeypatch.setenv("REDIS_URL_FILE", str(file))
+    assert checked(Env(), "REDIS_URL", str, default="", expected="") == "of a file"
+    monkeypatch.setenv("REDIS_URL", "given")
+    with pytest.raises(ImproperlyConfigured, match="REDIS_URL_FILE: expected nothing, since REDIS_URL is set"):
+        value(Env(), "REDIS_URL")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [(None, "No such file or directory"), (b" \n", "it is empty"), (b"\xff", "it is no text")]
+)
+def test_a_secret_s_file_that_is_of_no_use_stops_the_start(tmp_path, content, told):
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+    process = started(ACTIVITIES_BACKEND="grpc", DJANGO_SECRET_KEY="", DJANGO_SECRET_KEY_FILE=str(file))
+    assert (process.returncode, process.stderr) == (2, f"manage.py: DJANGO_SECRET_KEY_FILE: {file}: {told}\n")
+
+
+def test_every_secret_is_read_by_its_file_too(tmp_path):
+    """Of each variable that holds one."""
+    for place, name in enumerate(SECRETS):
+        (tmp_path / name).write_text(str(place))
+    files = {f"{name}_FILE": str(tmp_path / name) for name in SECRETS}
+    with patch.dict(os.environ, files):
+        for name in SECRETS:
+            os.environ.pop(name, None)
+        assert [value(Env(), name) for name in SECRETS] == [str(place) for place in range(len(SECRETS))]
 
 
 def test_good_settings_start():

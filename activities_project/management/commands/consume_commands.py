@@ -42,21 +42,17 @@ class Command(OneLineCommand):
             raise wrong("KAFKA_BOOTSTRAP_SERVERS: required, for example 127.0.0.1:9092")
         if not settings.REDIS_URL:
             raise wrong("REDIS_URL: required, since outcomes are told there, for example redis://:PASSWORD@HOST:6379/0")
+        kafka: dict[str, Any] = {"servers": settings.KAFKA_BOOTSTRAP_SERVERS, "security": settings.KAFKA_SECURITY}
         grpc = options["grpc"] or ("127.0.0.1:50051" if settings.ACTIVITIES_BACKEND == "memory" else None)
         parts = container()
         with (
             until_signalled() as stopping,
             closing(parts),
-            closing(DeadLetters(settings.KAFKA_BOOTSTRAP_SERVERS)) as dead_letters,
+            closing(DeadLetters(**kafka)) as dead_letters,
             closing(Outcomes(outcome_connections)) as outcomes,
             _serving(grpc, insecure=options["insecure"]) as where,
         ):
-            consumer = Consumer(
-                settings.KAFKA_BOOTSTRAP_SERVERS,
-                activities=parts.activities,
-                outcomes=outcomes,
-                dead_letters=dead_letters,
-            )
+            consumer = Consumer(**kafka, activities=parts.activities, outcomes=outcomes, dead_letters=dead_letters)
             with monitored(partial(_ails, consumer)) as shown:
                 backend = settings.ACTIVITIES_BACKEND
                 self.say("; ".join([f"Activities on backend {backend}: consuming commands", *where, *shown]))

@@ -25,7 +25,7 @@ class Command(OneLineCommand):
         if not settings.KAFKA_BOOTSTRAP_SERVERS:
             raise wrong("KAFKA_BOOTSTRAP_SERVERS: required, for example 127.0.0.1:9092")
         try:
-            with closing(DeadLetters(settings.KAFKA_BOOTSTRAP_SERVERS)) as letters:
+            with closing(_dead_letters()) as letters:
                 if options["send_back"] is None:
                     self._list(letters)
                 else:
@@ -46,6 +46,10 @@ class Command(OneLineCommand):
                 self.say(f"sent back to {letter.position.topic}: {_line(letter)}")
                 return
         raise wrong(f"--send-back {number}: there is no such dead letter; see manage.py dead_letters")
+
+
+def _dead_letters() -> DeadLetters:
+    return DeadLetters(settings.KAFKA_BOOTSTRAP_SERVERS, security=settings.KAFKA_SECURITY)
 
 
 def _line(letter: DeadLetter) -> str:
