@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import secrets
 import shutil
 import signal
@@ -23,7 +24,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fcntl import LOCK_EX, flock
@@ -49,6 +50,8 @@ KAFKA_SOURCE = ROOT / "deploy" / "kafka"
 """Says which jars Apache Kafka is made of, and their checksums."""
 USER = "activities"
 """The role and the database of the product."""
+STARTED: list[subprocess.Popen[bytes]] = []
+"""By this process; Python complains of those that it loses sight of."""
 READY_SECONDS = 45.0
 STOP_SECONDS = 20.0
 
@@ -175,12 +178,13 @@ def write_secret(path: Path, text: str) -> None:
 
 
 def write_environment(state: State) -> None:
-    login = f"{USER}:{state['postgres_password']}"
+    owner, admin = ("activities_owner", "admin") if state.get("engine") else (USER, "")
+    login = f"{owner}:{state['postgres_password']}"
     write_secret(
         ENVIRONMENT,
         f"DATABASE_URL=postgres://{login}@127.0.0.1:{state['pgbouncer_port']}/{USER}\n"
         f"DATABASE_DIRECT_URL=postgres://{login}@127.0.0.1:{state['postgres_port']}/{USER}\n"
-        f"REDIS_URL=redis://:{state['redis_password']}@127.0.0.1:{state['redis_port']}/0\n"
+        f"REDIS_URL=redis://{admin}:{state['redis_password']}@127.0.0.1:{state['redis_port']}/0\n"
         f"KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:{state['kafka_port']}\n",
     )
 
@@ -207,11 +211,12 @@ def compose_start(state: State) -> None:
 
 def compose(*arguments: str, state: State) -> None:
     """Docker Compose on the project's own file, published on our ports, as a project of its own."""
+    compose_file = (ROOT / "docker-compose.yml").read_text()
     environment = {
         **os.environ,
-        "POSTGRES_PASSWORD": state["postgres_password"],
-        "REDIS_PASSWORD": state["redis_password"],
-        "DJANGO_SECRET_KEY": "unused",
+        **dict.fromkeys(re.findall(r"\$\{(\w+):\?", compose_file), state["postgres_password"]),
+        "POSTGRES_PASSWORD": state["superuser_password"],
+        "REDIS_ADMIN_PASSWORD": state["redis_password"],
         "POSTGRES_PORT": state["postgres_port"],
         "PGBOUNCER_PORT": state["pgbouncer_port"],
         "REDIS_PORT": state["redis_port"],
@@ -362,6 +367,7 @@ class Service:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
             )
+        STARTED.append(process)
         # A process id alone may be somebody else's after a crash and a while: the moment it began tells.
         self._pid_file.write_text(f"{process.pid} {began(process.pid)}")
 
@@ -551,32 +557,33 @@ def redis(state: State) -> Service:
     return Service("redis", port, command, answers)
 
 
-def kafka(state: State) -> Service:
+def kafka(state: State, further: Mapping[str, str] | None = None) -> Service:
+    """`further` settings are added, or stand in for its own."""
     port, controller_port = int(state["kafka_port"]), int(state["kafka_controller_port"])
 
     def command() -> list[str]:
         folder = own_folder("kafka")
         settings = folder / "server.properties"
-        # One node, so one copy of everything; topics are made by the product, with the partitions that it wants.
-        write_secret(
-            settings,
-            f"""process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller_port}
-controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-log.dirs={folder / "data"}
-auto.create.topics.enable=false
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-group.initial.rebalance.delay.ms=0
-# After a kill -9 the controller takes the broker back only when its last life's session has run out.
-broker.session.timeout.ms=2000
-broker.heartbeat.interval.ms=500
-""",
-        )
+        properties = {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
+            "controller.listener.names": "CONTROLLER",
+            "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
+            "log.dirs": str(folder / "data"),
+            # One node, so one copy of everything; topics are made by the product, with the partitions that it wants.
+            "auto.create.topics.enable": "false",
+            "offsets.topic.replication.factor": "1",
+            "offsets.topic.num.partitions": "1",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "group.initial.rebalance.delay.ms": "0",
+            # After a kill -9 the controller takes the broker back only when its last life's session has run out.
+            "broker.session.timeout.ms": "2000",
+            "broker.heartbeat.interval.ms": "500",
+            **(further or {}),
+        }
+        write_secret(settings, "".join(f"{name}={text}\n" for name, text in properties.items()))
         give_away(settings)
         options = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Dlog4j2.level=WARN"]
         # Nothing of it under /tmp.
@@ -599,13 +606,15 @@ broker.heartbeat.interval.ms=500
             (folder / "made").touch()
         return [*java, "kafka.Kafka", str(settings)]
 
-    def answers() -> bool:
-        # The request Metadata, version 1, for no topics; what comes after its answer's length and number is how many
-        # brokers can be used.
-        request = struct.pack(">hhihi", 3, 1, 7, -1, 0)
-        return asked(port, struct.pack(">i", len(request)) + request, 12)[4:] == struct.pack(">ii", 7, 1)
+    return Service("kafka", port, command, lambda: kafka_answers(port), other_ports=(controller_port,))
 
-    return Service("kafka", port, command, answers, other_ports=(controller_port,))
+
+def kafka_answers(port: int) -> bool:
+    """Whether a broker that speaks plain text can be used."""
+    # The request Metadata, version 1, for no topics; what comes after its answer's length and number is how many
+    # brokers can be used.
+    request = struct.pack(">hhihi", 3, 1, 7, -1, 0)
+    return asked(port, struct.pack(">i", len(request)) + request, 12)[4:] == struct.pack(">ii", 7, 1)
 
 
 if __name__ == "__main__":
