@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from kafka.errors import KafkaTimeoutError, SaslAuthenticationFailedError
+from kafka.errors import KafkaConnectionError, KafkaTimeoutError, SaslAuthenticationFailedError
 from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
@@ -35,7 +36,7 @@ class _Connections(KafkaConnectionManager):  # type: ignore[misc]
             raise self._failed
         connection = super().get_connection(node_id, **options)
         if not connection.init_future.is_done:
-            connection.init_future.add_errback(self._remember)
+            connection.init_future.add_errback(partial(self._remember, connection))
         return connection
 
     async def _do_bootstrap(self, deadline: float | None) -> Any:
@@ -45,8 +46,12 @@ class _Connections(KafkaConnectionManager):  # type: ignore[misc]
         except KafkaTimeoutError as error:
             raise KafkaTimeoutError(f"{error.args[0]}: {self._failed or 'no answer'}") from self._failed
 
-    def _remember(self, failed: Exception) -> None:
+    def _remember(self, connection: Any, failed: Exception) -> None:
         """Keeps what tells most: of several attempts, one may be refused and the next one be out of time."""
+        is_logging_in = connection.sasl_enabled and connection.broker_version_data is not None
+        if is_logging_in and isinstance(failed, KafkaConnectionError):
+            # The broker refuses and hangs up; the driver may see the second before it has read the first.
+            failed = SaslAuthenticationFailedError("Authentication failed: the broker hung up during the log-in")
         if _is_telling(failed) or self._failed is None:
             self._failed = failed
 
