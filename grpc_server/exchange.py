@@ -28,6 +28,7 @@ from activities.ports import Call, Cancellation, Cancelled
 from activities.requests import Request
 from activities.streams import StreamSlots
 from activities.wire import DOMAIN, given_fields, status_of
+from grpc_server.stalls import StalledReaders
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +124,7 @@ class Exchanges(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in
         self._decisions = decisions
         self._conversations = StreamSlots(conversations)
         self._held = _Held()
+        self._readers = StalledReaders()
 
     def close(self) -> None:
         self._held.close()
@@ -145,7 +147,7 @@ class Exchanges(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in
         read = partial(_read, self._access, decision, time.monotonic(), served)
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                partial(_answer_stream, handler.unary_stream, read, served),
+                partial(_answer_stream, handler.unary_stream, read, served, self._readers),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
@@ -247,10 +249,15 @@ def _answer(
 
 
 def _answer_stream(
-    behaviour: Callable[..., Any], read: Read, served: Request, request: Message, context: grpc.ServicerContext
+    behaviour: Callable[..., Any],
+    read: Read,
+    served: Request,
+    readers: StalledReaders,
+    request: Message,
+    context: grpc.ServicerContext,
 ) -> Iterator[Any]:
     try:
-        yield from behaviour(request, read(request, context))
+        yield from readers.watched(behaviour(request, read(request, context)), context.cancel)
     except GeneratorExit:  # nobody reads on
         served.failed(Cancelled())
         raise

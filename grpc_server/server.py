@@ -23,6 +23,34 @@ THREADS = 64
 """Handler threads; more than there can be streams and conversations, so that other calls always find one."""
 MOST_CONVERSATIONS = 16
 """Calls of reflection, of which a tool needs one for a moment, and of those who watch the server's health, at once."""
+MOST_CALLS = 4000
+"""Calls in the server at once, the most of them waiting for a thread; more are refused unread. Whoever waits behind
+that many would have its answer too late."""
+MOST_CALLS_OF_A_CONNECTION = 256
+"""At once; a client keeps more back until others have ended. An interface service has one connection, and fewer handler
+threads than that which use it."""
+MOST_CONNECTIONS = 384
+"""Of one server; HTTP's beside them, the stores' and some files stay below 1024, which a process may have open by
+default. Clients have one each; more are closed at once."""
+MOST_METADATA_BYTES = 16 << 10
+"""Of a call; a token has some hundred, and tracing adds as many."""
+HANDSHAKE_SECONDS = 10
+"""How long a client may take for TLS and for the first words of HTTP/2."""
+PING_SECONDS = 30
+"""After so long a silence the other side is asked whether it is there, as its machine may have lost its power."""
+PONG_SECONDS = 10
+"""How long it may take to say so."""
+LEAST_PING_SECONDS = 10
+"""Who asks us more often than that, and we have nothing to send it, costs us more than it needs to."""
+MOST_PING_STRIKES = 2
+"""How often it may do so; then it is told `too_many_pings`, and the connection closed."""
+IDLE_SECONDS = 600
+"""After so long without a call a connection is closed; a client makes another when it needs one."""
+AGE_SECONDS = 3600
+"""After about so long a connection is to be made anew, so that a balancer in between spreads them over the servers that
+there are now, and those whose certificate has run out go. Nothing is lost: new calls take the new one."""
+AGE_GRACE_SECONDS = 600
+"""How long calls on the former one may still take; a stream of a full chat takes a second or two."""
 
 
 ACTIVITIES = activities_pb2.DESCRIPTOR.services_by_name["ActivityService"]
@@ -58,8 +86,9 @@ class GrpcServer:
             options=[
                 # Otherwise a second server on the same port starts without a word and shares the traffic.
                 ("grpc.so_reuseport", int(shared)),
-                ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+                *_bounds(),
             ],
+            maximum_concurrent_rpcs=MOST_CALLS,
         )
         activities_pb2_grpc.add_ActivityServiceServicer_to_server(
             ActivityServicer.as_servicer(container=container), self._server
@@ -91,6 +120,29 @@ class GrpcServer:
         self._health.end()
         self._server.stop(grace).wait()
         self._exchanges.close()
+
+
+def _bounds() -> list[tuple[str, int]]:
+    """What clients may cost, in gRPC's own terms."""
+    return [
+        ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+        # Between the two it would refuse at random.
+        ("grpc.max_metadata_size", MOST_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", MOST_METADATA_BYTES),
+        ("grpc.max_concurrent_streams", MOST_CALLS_OF_A_CONNECTION),
+        ("grpc.max_allowed_incoming_connections", MOST_CONNECTIONS),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
+        ("grpc.keepalive_time_ms", PING_SECONDS * 1000),
+        ("grpc.keepalive_timeout_ms", PONG_SECONDS * 1000),  # alone it does not close, but after a minute
+        ("grpc.http2.ping_timeout_ms", PONG_SECONDS * 1000),
+        # Else a ping without a call may come every two hours only, and clients cannot know.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_SECONDS * 1000),
+        ("grpc.http2.max_ping_strikes", MOST_PING_STRIKES),
+        ("grpc.max_connection_idle_ms", IDLE_SECONDS * 1000),
+        ("grpc.max_connection_age_ms", AGE_SECONDS * 1000),
+        ("grpc.max_connection_age_grace_ms", AGE_GRACE_SECONDS * 1000),
+    ]
 
 
 def _credentials(tls: ServerTls) -> grpc.ServerCredentials:
