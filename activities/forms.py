@@ -101,12 +101,13 @@ def explained(error: ActivitiesError) -> str:
 class ActivityForm(UseCaseForm):
     """A new activity, or changes of one."""
 
+    class Media:
+        css = {"all": ["activities/admin.css"]}  # noqa: RUF012 - as Django has it
+
     chat = RawField(
         label="Chat",
         help_text="The chat's Telegram id. One that is not in the list yet is made with its first activity.",
-        widget=ForeignKeyRawIdWidget(
-            models.Activity._meta.get_field("chat").remote_field, admin.site, attrs={"style": "width: 14em"}
-        ),
+        widget=ForeignKeyRawIdWidget(models.Activity._meta.get_field("chat").remote_field, admin.site),
     )
     name = RawField(
         label="Name",

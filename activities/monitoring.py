@@ -2,54 +2,40 @@
 
 from __future__ import annotations
 
-import socket
-import socketserver
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import cast
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
-from wsgiref.types import StartResponse, WSGIEnvironment
 
 from django.conf import settings
-from prometheus_client import make_wsgi_app
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from activities.cli import cannot_listen, family, host_and_port
+from activities.bounded_http import BoundedServer, Message, Receive, Send, ServerThread
+from activities.cli import cannot_listen
 
 
-class MonitoringServer:
+class MonitoringServer(ServerThread):
     """Serves `/metrics` and `/healthz` at HOST:PORT. `ails` tells what is wrong with the process; None when nothing is.
 
-    Raises `OSError` when the port is not to be had.
+    Raises `OSError` when the port is not to be had. What comes beside the path is not read.
     """
 
     def __init__(self, address: str, *, ails: Callable[[], str | None]) -> None:
         self._ails = ails
-        self._metrics = make_wsgi_app()
-        listening = _Server6 if family(address) is socket.AF_INET6 else _Server
-        self._server: WSGIServer = make_server(*host_and_port(address), self._answer, listening, _Quiet)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="monitoring", daemon=True)
+        super().__init__(BoundedServer(self._serve, stop_seconds=1), address, name="monitoring")
 
-    @property
-    def port(self) -> int:
-        return int(self._server.server_port)
+    async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
+        status, kind, body = self._answer(scope["path"])
+        headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["PATH_INFO"] == "/metrics":
-            return cast("Iterable[bytes]", self._metrics(environ, start_response))
-        status, text = "404 Not Found", "there are /metrics and /healthz"
-        if environ["PATH_INFO"] == "/healthz":
+    def _answer(self, path: str) -> tuple[int, str, bytes]:
+        if path == "/metrics":
+            return 200, CONTENT_TYPE_LATEST, generate_latest()
+        status, text = 404, "there are /metrics and /healthz"
+        if path == "/healthz":
             wrong = self._ails()
-            status, text = ("200 OK", "ok") if wrong is None else ("503 Service Unavailable", wrong)
-        start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
-        return [f"{text}\n".encode()]
+            status, text = (200, "ok") if wrong is None else (503, wrong)
+        return status, "text/plain; charset=utf-8", f"{text}\n".encode()
 
 
 @contextmanager
@@ -68,19 +54,3 @@ def monitored(ails: Callable[[], str | None]) -> Iterator[list[str]]:
         yield [f"metrics {address.rpartition(':')[0]}:{server.port}"]
     finally:
         server.stop()
-
-
-class _Server(socketserver.ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-    allow_reuse_address = False
-
-
-class _Server6(_Server):
-    address_family = socket.AF_INET6
-
-
-class _Quiet(WSGIRequestHandler):
-    timeout = 5  # seconds in which a client must have sent its request
-
-    def log_message(self, *args: object) -> None:
-        """Nobody reads a line for each look at the counters."""

@@ -8,6 +8,7 @@ import secrets
 import ssl
 from collections.abc import Callable
 from io import StringIO
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -130,6 +131,42 @@ def address(text: str) -> str:
     if text:
         host_and_port(text)
     return text
+
+
+_PLACEHOLDER = re.compile(
+    "djangoinsecure.*|.*(change|replace)(me|this|it).*"
+    "|(django|my|your|the)?(secret|password|insecure|default|example|placeholder)+(key|here)*"
+)
+
+
+def secret(text: str) -> str:
+    """Reads a secret, or nothing; what an example shows in the place of one is none."""
+    if _PLACEHOLDER.fullmatch(re.sub("[^a-z]", "", text.lower())):
+        raise ValueError("a placeholder")
+    return text
+
+
+def secrets_of(text: str) -> list[str]:
+    """Reads secrets separated by commas."""
+    return [secret(word) for word in words(text)]
+
+
+def networks(text: str) -> str:
+    """Reads addresses and networks separated by commas."""
+    for each in words(text):
+        ip_network(each)
+    return text
+
+
+def url_path(text: str) -> str:
+    """Reads the path of a URL below its root, such as `staff/`, with its slash at the end or without."""
+    path = text.strip("/")
+    if not re.fullmatch(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*", path) or path.split("/")[0] in _TAKEN:
+        raise ValueError(text)
+    return f"{path}/"
+
+
+_TAKEN = ("api", "healthz", "metrics", "readyz", "static")
 
 
 def bot_token(text: str) -> str:

@@ -15,14 +15,18 @@ from activities_project.environment import (
     file,
     kafka_security,
     made_once,
+    networks,
     number,
     one_of,
     read_file,
     redis_cache,
     redis_url,
     required,
+    secret,
+    secrets_of,
     server_tls_of,
     servers,
+    url_path,
     value,
     web_url,
     whole,
@@ -65,13 +69,21 @@ ACTIVITIES_MAX_STREAMS = checked(
 ACTIVITIES_TOKEN_DAYS = checked(
     env, "ACTIVITIES_TOKEN_DAYS", number(0.0001, 3650), default="90", expected="expected days, at most 3650, like 90"
 )
+
+
+def _service_token(text: str) -> ServiceToken:
+    token = ServiceToken.parse(text)
+    secret(token.secret)
+    return token
+
+
 ACTIVITIES_SERVICE_TOKENS = checked(
     env,
     "ACTIVITIES_SERVICE_TOKENS",
-    lambda text: [ServiceToken.parse(word) for word in words(text)],
+    lambda text: [_service_token(word) for word in words(text)],
     default="",
     expected="expected name:secret or name:secret:read, separated by commas; a secret has at least 32 characters "
-    "of A-Z a-z 0-9 _ -",
+    "of A-Z a-z 0-9 _ -, and is none that an example shows",
 )
 ACTIVITIES_REQUESTS_PER_MINUTE = checked(
     env,
@@ -156,6 +168,14 @@ METRICS_ADDRESS = checked(
     env, "METRICS_ADDRESS", address, default="", expected="expected HOST:PORT like 127.0.0.1:9100"
 )
 
+HTTP_TRUSTED_PROXIES = checked(
+    env,
+    "HTTP_TRUSTED_PROXIES",
+    networks,
+    default="",
+    expected="expected addresses or networks, separated by commas, like 127.0.0.1,10.0.0.0/8",
+)
+
 # -------------------------------------------------------------------------------------------- TLS
 
 TLS_CERTIFICATE_FILE = file(env, "TLS_CERTIFICATE_FILE", "TLS_KEY_FILE")
@@ -175,25 +195,29 @@ KAFKA_SECURITY = kafka_security(env)
 # ----------------------------------------------------------------------------------------- Django
 
 LOCAL_KEY = BASE_DIR / ".local" / "secret_key"
+MAKE_KEY = "make one with python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
 
 
 def _secret_key() -> str:
-    key = value(env, "DJANGO_SECRET_KEY")
+    key: str = checked(
+        env, "DJANGO_SECRET_KEY", secret, default="", expected=f"it is what an example shows; {MAKE_KEY}"
+    )
     if key:
         return key
     if ACTIVITIES_BACKEND == "memory":
         return made_once(LOCAL_KEY)
     if ISSUES_TOKEN and LOCAL_KEY.exists():
         return made_once(LOCAL_KEY)
-    raise ImproperlyConfigured(
-        "DJANGO_SECRET_KEY: needed on every backend but memory; make one with "
-        "python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
-    )
+    raise ImproperlyConfigured(f"DJANGO_SECRET_KEY: needed on every backend but memory; {MAKE_KEY}")
 
 
 SECRET_KEY = _secret_key()
 SECRET_KEY_FALLBACKS = checked(
-    env, "DJANGO_SECRET_KEY_FALLBACKS", words, default="", expected="expected former keys, separated by commas"
+    env,
+    "DJANGO_SECRET_KEY_FALLBACKS",
+    secrets_of,
+    default="",
+    expected="expected former keys, separated by commas, and none that an example shows",
 )
 DEBUG = False
 ALLOWED_HOSTS = checked(
@@ -220,8 +244,9 @@ INSTALLED_APPS = [
     "kafka_worker",
 ]
 MIDDLEWARE = [
+    "activities.api.guards.guard",
     "activities.api.exchange.answer_ids",
-    "activities.api.exchange.cookies_stay_on_tls",
+    "activities.api.guards.cookies_go_the_way_they_came",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -259,7 +284,7 @@ if ACTIVITIES_BACKEND == "postgres" and not ISSUES_TOKEN:
         expected="expected redis://:PASSWORD@HOST:PORT/0, or rediss:// for TLS",
     )
     # The admin, and what it keeps in the database. Its pages are loaded with the URLs: not every process serves them.
-    INSTALLED_APPS += ["django.contrib.admin.apps.SimpleAdminConfig", "django.contrib.sessions"]
+    INSTALLED_APPS += ["activities_project.apps.AdminConfig", "django.contrib.sessions"]
     MIDDLEWARE += [
         "django.contrib.sessions.middleware.SessionMiddleware",
         "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -282,14 +307,36 @@ LOCALE_PATHS = [BASE_DIR / "bot" / "locale"]
 STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True
 
+ADMIN_PATH = checked(
+    env,
+    "DJANGO_ADMIN_PATH",
+    url_path,
+    default="admin/",
+    expected="expected a path like staff/ of A-Z a-z 0-9 _ - and /, not below api/ or static/",
+)
 SESSION_COOKIE_NAME = "activities_admin"
-SESSION_COOKIE_PATH = "/admin/"
+SESSION_COOKIE_PATH = f"/{ADMIN_PATH}"
 SESSION_COOKIE_AGE = 12 * 3600  # a working day
+CSRF_COOKIE_SAMESITE = "Strict"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True  # but for what comes in plain text, from this machine or --insecure
+CSRF_COOKIE_HTTPONLY = True  # the pages have the value in them
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+SECURE_HSTS_SECONDS = checked(
+    env,
+    "DJANGO_HSTS_SECONDS",
+    whole(0, 10 * 365 * 86400),
+    default=str(365 * 86400),  # browsers take it neither in plain text nor from an address
+    expected="expected seconds like 31536000, or 0 for none",
+)
+SILENCED_SYSTEM_CHECKS = [
+    "security.W005",  # HSTS of subdomains: other hosts are not ours to decide for
+    "security.W008",  # redirection to TLS: where the servers have TLS they have no plain text; a proxy redirects itself
+    "security.W021",  # HSTS's preload list: it takes in subdomains
 ]
 CSRF_FAILURE_VIEW = "activities.api.errors.csrf_failure"
 REST_FRAMEWORK = {
@@ -341,7 +388,12 @@ LOG_LEVEL = checked(
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s"}},
+    "formatters": {
+        "line": {
+            "class": "activities_project.logs.PrivateFormatter",
+            "format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+        }
+    },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "filters": {

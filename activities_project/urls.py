@@ -1,6 +1,7 @@
 """Where everything is that this process serves over HTTP."""
 
 from django.apps import apps
+from django.conf import settings
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 from django_prometheus.exports import ExportToDjangoView
@@ -19,11 +20,11 @@ if apps.is_installed("django.contrib.admin"):
 
     admin.autodiscover()
     urlpatterns += [
-        path("admin", RedirectView.as_view(pattern_name="admin:index")),
-        path("admin/", admin.site.urls),
+        path(settings.ADMIN_PATH.rstrip("/"), RedirectView.as_view(pattern_name="admin:index")),
+        path(settings.ADMIN_PATH, admin.site.urls),
     ]
 else:
-    urlpatterns += [re_path("^admin(?:/.*)?$", views.no_admin)]
+    urlpatterns += [re_path(f"^{settings.ADMIN_PATH.rstrip('/')}(?:/.*)?$", views.no_admin)]
 
 handler400 = "activities.api.errors.bad_request"
 handler403 = "activities.api.errors.permission_denied"

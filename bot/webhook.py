@@ -7,25 +7,19 @@ import hashlib
 import hmac
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-import uvicorn
-
+from activities.bounded_http import BoundedServer, Message, Receive, Send
 from activities.cli import family, host_and_port
 from activities.ports import MAX_REQUEST_BYTES
 from activities.tls import ServerTls
 
 BODY_SECONDS = 10.0
 """How long the sender may take to send an update."""
-MOST_AT_ONCE = 200
-"""Connections and requests; Telegram opens 40 at most."""
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 Take = Callable[[dict[str, Any]], asyncio.Task[None]]
 
 
@@ -58,21 +52,8 @@ class Webhook:
     @asynccontextmanager
     async def listening(self, take: Take) -> AsyncIterator[None]:
         """Gives each update to `take`, and answers it when its task has ended."""
-        tls = self._tls
-        server = uvicorn.Server(
-            uvicorn.Config(
-                lambda scope, receive, send: self._serve(take, scope, receive, send),
-                interface="asgi3",
-                lifespan="off",
-                ws="none",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                limit_concurrency=MOST_AT_ONCE,
-                timeout_graceful_shutdown=1,
-                ssl_context_factory=(lambda *_: tls.context()) if tls else None,
-            )
+        server = BoundedServer(
+            lambda scope, receive, send: self._serve(take, scope, receive, send), tls=self._tls, stop_seconds=1
         )
         serving = asyncio.create_task(server.serve([self._socket]))
         try:

@@ -98,18 +98,3 @@ def answer_ids(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Calla
         return response
 
     return middleware
-
-
-def cookies_stay_on_tls(
-    get_response: Callable[[HttpRequest], HttpResponseBase],
-) -> Callable[[HttpRequest], HttpResponseBase]:
-    """Middleware: a cookie that was set over TLS is sent over TLS alone."""
-
-    def middleware(request: HttpRequest) -> HttpResponseBase:
-        response = get_response(request)
-        if request.is_secure():
-            for cookie in response.cookies.values():
-                cookie["secure"] = True
-        return response
-
-    return middleware

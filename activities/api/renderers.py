@@ -21,4 +21,5 @@ class BrowsablePages(BrowsableAPIRenderer):
 
     def get_context(self, data: Any, accepted_media_type: str | None, renderer_context: Any) -> dict[str, Any]:
         context: dict[str, Any] = super().get_context(data, accepted_media_type, renderer_context)
-        return {**context, "has_cookie": COOKIE in renderer_context["request"].COOKIES}
+        # Pygments' styles, where it happens to be installed, would stand in the page, which its policy does not allow.
+        return {**context, "code_style": None, "has_cookie": COOKIE in renderer_context["request"].COOKIES}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from activities.bounded_http import MOST_HEAD_BYTES
 from activities.tls import ServerTls
 from bot.replies import Reply, Text
 from bot.webhook import Webhook
@@ -105,3 +108,17 @@ def test_a_webhook_that_was_there_before_is_taken_away_to_poll(api: Api) -> None
     with talking(api):
         api.say("/help")
         api.answers(ANNA["id"])
+
+
+def test_who_is_slow_or_sends_too_much_is_cut_off(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    hook = webhook()
+    with talking(api, webhook=hook):
+        api.wait(lambda: len(api.commands) == 2)
+        with socket.create_connection(("127.0.0.1", hook.port), 20) as endless:
+            with suppress(ConnectionError):  # it may be refused before all is sent
+                endless.sendall(b"POST / HTTP/1.1\r\nX: " + b"x" * 8 * MOST_HEAD_BYTES)
+            assert endless.recv(12) == b"HTTP/1.1 431"
+        monkeypatch.setattr("activities.bounded_http.HEAD_SECONDS", 0.05)
+        with socket.create_connection(("127.0.0.1", hook.port), 20) as slow:
+            slow.sendall(b"POST / HTTP/1.1\r\nHo")
+            assert slow.recv(1) == b""

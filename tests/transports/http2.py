@@ -1,4 +1,4 @@
-"""HTTP/2 by hand, for what no client does: frames by RFC 9113, sections 4.1 and 6, headers by RFC 7541, section 6.2.2."""
+"""HTTP/2 by hand, for what no client does: frames by RFC 9113, sections 4.1 and 6, headers by RFC 7541, 6.2.2."""
 
 from __future__ import annotations
 

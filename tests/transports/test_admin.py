@@ -25,12 +25,16 @@ from django.db import connection
 from django.test import Client
 
 from activities import models
+from activities.admin_site import MOST_BY_NAME, WINDOW_SECONDS
+from activities.api.guards import PAGE
+from activities.bounded_http import NO_PAGE
 from activities.domain import name_key
 from proto.activities.v1 import activities_pb2 as pb
 from proto.activities.v1 import activities_pb2_grpc
 from tests.examples import ODD_NAMES
 from tests.integration.traces import traces
 from tests.transports.served import SECONDS, SERVICE, VITAMIN, bearer, url_of
+from tests.transports.test_headers import inline, is_guarded
 from tests.transports.test_processes import Process, manage
 
 PASSWORD = "tests-only-correct-horse"
@@ -48,6 +52,7 @@ class Site:
 
     url: str
     grpc_target: str
+    environment: dict[str, str]
 
     @contextmanager
     def logged_in(self, name: str) -> Iterator[Browser]:
@@ -138,7 +143,7 @@ def site(database: None) -> Iterator[Site]:
     reader.user_permissions.set(Permission.objects.filter(codename__in=["view_activity", "view_chat"]))
     process = Process("serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", last_line="grpcurl ", **environment)
     try:
-        yield Site(process.find(r"^HTTP +(http://[^/]+)/"), process.find(r"^gRPC +(\S+)"))
+        yield Site(process.find(r"^HTTP +(http://[^/]+)/"), process.find(r"^gRPC +(\S+)"), environment)
     finally:
         code, log = process.stop()
     assert code == 0
@@ -655,3 +660,67 @@ def test_chats_are_found(site: Site, head: Browser, new_chat: Callable[[], int])
     assert head.listed("q=troll&language=en", CHATS) == []
     assert str(person) in head.listed(f"q={quote('new york')}", CHATS)
     assert head.listed(f"q={group}0", CHATS) == []
+
+
+# --------------------------------------------------------------------------------------- the entrance
+
+
+def test_who_fails_too_often_is_told_to_wait(site: Site) -> None:
+    User.objects.create_user("besieged", password=PASSWORD, is_staff=True)
+    with Browser(site.url) as browser:
+        browser.get("/admin/login/")
+        for _ in range(MOST_BY_NAME):
+            failed = browser.submit("/admin/login/", username="besieged", password="wrong")
+            assert (failed.status_code, "besieged" in failed.text) == (200, True)
+        refused = browser.submit("/admin/login/", username="besieged", password=PASSWORD)
+        assert refused.status_code == 429
+        assert 0 < int(refused.headers["retry-after"]) <= WINDOW_SECONDS
+        assert "Too many attempts" in refused.text
+        assert "besieged" not in refused.text
+        assert inline(refused.text) == []
+        assert browser.log_in("head").status_code == SAVED  # others get in
+
+
+@pytest.mark.parametrize(
+    "path", ["", "activities/activity/", "activities/activity/add/", "activities/chat/", "auth/user/add/", "jsi18n/"]
+)
+def test_pages_of_the_admin_run_nothing_but_files_of_ours(head: Browser, path: str) -> None:
+    page = head.get(f"/admin/{path}")
+    is_page = page.headers["content-type"].startswith("text/html")
+    assert page.status_code == 200
+    assert is_guarded(page, PAGE if is_page else NO_PAGE)
+    assert not is_page or ("no-store" in page.headers["cache-control"] and inline(page.text) == [])
+
+
+def test_a_session_is_new_with_the_login_and_over_with_the_logout(site: Site) -> None:
+    with Browser(site.url) as browser:
+        browser.get("/admin/login/")
+        browser.cookies.set("activities_admin", "chosenbysomebodyelse0123456789ab", "127.0.0.1", "/admin/")
+        answer = browser.log_in("head")
+        (cookie,) = (each for each in answer.headers.get_list("set-cookie") if each.startswith("activities_admin="))
+        assert "chosenbysomebodyelse" not in cookie
+        (csrf,) = (each for each in answer.headers.get_list("set-cookie") if each.startswith("csrftoken="))
+        assert {"HttpOnly", "SameSite=Strict"} <= set(csrf.split("; "))
+        kept = cookie.split(";")[0].split("=")[1]
+        assert browser.get("/admin/logout/").status_code == 405
+        assert browser.get("/admin/").status_code == 200
+        assert browser.submit("/admin/logout/").status_code == 200
+        stolen = httpx.get(f"{site.url}/admin/", cookies={"activities_admin": kept})
+        assert stolen.headers["location"].startswith("/admin/login/")
+
+
+def test_the_admin_can_be_elsewhere(site: Site) -> None:
+    environment = {**site.environment, "DJANGO_ADMIN_PATH": "staff/door"}
+    process = Process("serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", last_line="grpcurl ", **environment)
+    try:
+        url = process.find(r"^HTTP +(http://[^/]+)/")
+        assert httpx.get(f"{url}/admin/").status_code == 404
+        assert httpx.get(f"{url}/staff/door").headers["location"] == "/staff/door/"
+        with Browser(url) as browser:
+            browser.get("/staff/door/login/")
+            form = {"username": "head", "password": PASSWORD}
+            answer = browser.submit("/staff/door/login/?next=/staff/door/", **form)
+            assert answer.headers["location"] == "/staff/door/"
+            assert browser.get("/staff/door/").status_code == 200
+    finally:
+        process.stop()

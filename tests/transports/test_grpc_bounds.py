@@ -188,7 +188,12 @@ def test_no_call_is_lost_when_connections_are_made_anew(monkeypatch: pytest.Monk
         witness.begin()
         remote = Remote(target=f"127.0.0.1:{server.port}", token=SERVICE, limit=SECONDS)
         ended = threading.Event()
-        threading.Thread(target=lambda: (witness.first(GOAWAY), ended.set())).start()
+
+        def wait() -> None:
+            witness.first(GOAWAY)
+            ended.set()
+
+        threading.Thread(target=wait).start()
         try:
             remote.activities.create(1, activity=activity("pill"), call=Call())
             rounds = 0

@@ -8,7 +8,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from activities.api.schema import MadeOnce
+from activities.bounded_http import MOST_HEAD_BYTES, MOST_PIPELINED
 from activities.container import on_repository
 from activities.domain import (
     ActivitiesError,
@@ -35,12 +36,12 @@ from activities.domain import (
     StorageUnavailable,
     TooManyActivities,
 )
-from activities.ports import Call
+from activities.ports import MAX_REQUEST_BYTES, Call
 from activities.repositories.guarded import Guard, GuardedRepository
 from activities.repositories.memory import MemoryRepository
 from activities.service import STREAM_BATCH, ActivityService
 from activities.streams import StreamSlots
-from activities_project.http import MOST_HEAD_BYTES, HttpServer
+from activities_project.http import HttpServer
 from tests.examples import ODD_NAMES, activity
 from tests.transports.served import (
     ACTIVITIES,
@@ -716,7 +717,7 @@ def test_a_head_without_end_is_not_collected(shared: Served) -> None:
 
 @pytest.mark.parametrize("begun", [b"", b"GET /healthz HTTP/1.1\r\nHo"])
 def test_who_sends_no_head_is_not_waited_for(shared: Served, monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
-    monkeypatch.setattr("activities_project.http.HEAD_SECONDS", 0.05)
+    monkeypatch.setattr("activities.bounded_http.HEAD_SECONDS", 0.05)
     with connection(shared) as connected:
         connected.sendall(begun)
         assert everything(connected) == b""
@@ -751,3 +752,149 @@ def test_requests_under_way_when_the_server_stops_are_cut_off_after_their_time(
     assert let_go.is_set()
     parts.close()
     assert all(record.exc_info is None for record in caplog.records)
+
+
+def test_what_is_slow_to_come_is_not_waited_for(shared: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("activities_project.http.BODY_SECONDS", 0.05)
+    with connection(shared) as connected:
+        connected.sendall(b"POST /api/v1/activities/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n{")
+        assert everything(connected).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_body_that_is_too_large_is_refused(shared: Served) -> None:
+    refused = shared.send_json("POST", ACTIVITIES, b" " * (MAX_REQUEST_BYTES + 1))
+    assert (refused.status_code, refused.json()["error"]) == (413, "RequestTooLarge")
+    with connection(shared) as connected:
+        connected.sendall(
+            b"POST /api/v1/activities/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999999999\r\n\r\n{"
+        )
+        assert everything(connected).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_connection_between_requests_is_not_kept_open_by_bytes_that_are_none(
+    shared: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connection(shared) as connected:
+        monkeypatch.setattr("activities.bounded_http.HEAD_SECONDS", 0.5)
+        connected.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        with suppress(ConnectionError):
+            while True:  # until the server closes
+                connected.settimeout(0.05)
+                with suppress(TimeoutError):
+                    if not connected.recv(65536):
+                        break
+                connected.settimeout(SECONDS)
+                connected.sendall(b"\r\n")
+
+
+def is_answered(connected: socket.socket) -> bool:
+    """Whether a request on this connection is, which stays open."""
+    connected.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    received = b""
+    while not received.endswith(b"}"):
+        received += connected.recv(65536) or b"}"
+    return received.startswith(b"HTTP/1.1 200 ")
+
+
+def test_one_connection_more_takes_the_place_of_one_that_sends_nothing(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("activities.bounded_http.MOST_CONNECTIONS", 3)
+    with ExitStack() as stack:
+        idle = [stack.enter_context(connection(served)) for _ in range(3)]
+        for each in (*idle, idle[0]):
+            assert is_answered(each)
+        assert served.client.get("/healthz").status_code == 200
+        with suppress(ConnectionResetError):
+            assert everything(idle[1]) == b""  # the idlest
+        assert is_answered(idle[0])
+
+
+def test_a_request_under_way_is_not_cut_off_for_another_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("activities.bounded_http.MOST_CONNECTIONS", 1)
+    entered, let_go = threading.Event(), threading.Event()
+
+    class Hanging(MemoryRepository):
+        def get(self, chat_id: int, *, name: str, call: Call) -> Activity:
+            entered.set()
+            assert let_go.wait(SECONDS)
+            return super().get(chat_id, name=name, call=call)
+
+    with serving(Hanging()) as served, ThreadPoolExecutor(1) as thread:
+        under_way = thread.submit(served.client.get, url_of("pill"))
+        assert entered.wait(SECONDS)
+        with connection(served) as refused, suppress(ConnectionResetError):
+            assert everything(refused) == b""
+        let_go.set()
+        assert under_way.result().status_code == 404
+
+
+def test_requests_sent_ahead_are_answered_in_turn_and_bounded(shared: Served) -> None:
+    request = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    last = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    with connection(shared) as connected:
+        connected.sendall(request * 9 + last)
+        assert everything(connected).count(b"HTTP/1.1 200 OK") == 10
+    with connection(shared) as connected, suppress(ConnectionError):
+        connected.sendall(request * 10_000 + last)
+        assert everything(connected).count(b"HTTP/1.1 200 OK") <= MOST_PIPELINED + 1
+
+
+class Endless(MemoryRepository):
+    """A store whose streams have no end."""
+
+    def batch(self, chat_id: int, *, order: Order, after: Activity | None, size: int, call: Call) -> Sequence[Activity]:
+        return [activity("💊" * 120)] * size
+
+
+def test_a_reader_who_takes_nothing_loses_the_place(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("activities.bounded_http.LOOK_SECONDS", 0.1)
+    slots = Slots(1)
+    with serving(container=replace(on_repository(Endless()), streams=slots)) as served, connection(served) as stalled:
+        token = served.container.access.issue(1).encode()
+        stalled.sendall(
+            b"GET /api/v1/stream/ HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer " + token + b"\r\n\r\n"
+        )
+        assert stalled.recv(12) == b"HTTP/1.1 200"
+        assert slots.returned.wait(SECONDS)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_a_slow_reader_keeps_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("activities.bounded_http.LOOK_SECONDS", 0.2)
+    slots = Slots(1)
+    with serving(container=replace(on_repository(Endless()), streams=slots)) as served:
+        with served.client.stream("GET", "/api/v1/stream/") as answer:
+            taken = 0
+            for chunk in answer.iter_raw(65536):
+                taken += len(chunk)
+                if taken > 64 << 20:  # which takes several looks
+                    break
+            assert not slots.returned.is_set()
+        assert slots.returned.wait(SECONDS)
+
+
+# -------------------------------------------------------------------------------- behind a proxy
+
+FORWARDED = {"x-forwarded-proto": "https", "x-forwarded-for": "203.0.113.7", "host": "localhost"}
+
+
+def test_nobody_is_believed_to_be_a_proxy(shared: Served) -> None:
+    answer = shared.client.get("/api/login/", headers=FORWARDED)
+    assert "strict-transport-security" not in answer.headers
+    assert "Secure" not in answer.headers["set-cookie"]
+
+
+def test_a_trusted_proxy_says_how_it_was_reached(settings: Any) -> None:
+    settings.HTTP_TRUSTED_PROXIES = "10.0.0.0/8,127.0.0.1"
+    with serving() as served:
+        answer = served.client.get("/api/login/", headers=FORWARDED)
+        assert answer.headers["strict-transport-security"] == "max-age=31536000"
+        assert "Secure" in answer.headers["set-cookie"]
+        created = served.client.post(ACTIVITIES, json=VITAMIN, headers=FORWARDED)
+        assert created.headers["location"] == "https://localhost/api/v1/activities/vitamin%20C/"
+    settings.HTTP_TRUSTED_PROXIES = "10.0.0.0/8"
+    with serving() as served:
+        assert "Secure" not in served.client.get("/api/login/", headers=FORWARDED).headers["set-cookie"]

@@ -184,7 +184,7 @@ def test_tls_is_at_least_1_2(shared: Servers, version: ssl.TLSVersion, good: boo
 
 
 def test_a_handshake_is_not_waited_for(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("activities_project.http.HEAD_SECONDS", 0.05)
+    monkeypatch.setattr("activities.bounded_http.HEAD_SECONDS", 0.05)
     with (
         serving(authority, authority.issue()) as servers,
         socket.create_connection(("127.0.0.1", servers.http.port), SECONDS) as silent,

@@ -20,6 +20,8 @@ from activities_project.environment import (
     number,
     one_of,
     read_file,
+    secret,
+    secrets_of,
     value,
     whole,
     words,
@@ -28,12 +30,12 @@ from activities_project.environment import (
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def started(**settings: str) -> subprocess.CompletedProcess[str]:
+def started(*options: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """A command that reads the settings and ends."""
     ours = ("ACTIVITIES_", "DATABASE_", "DJANGO_", "KAFKA_", "LOG_", "REDIS_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return subprocess.run(
-        [sys.executable, "manage.py", "check"],
+        [sys.executable, "manage.py", "check", *options],
         cwd=ROOT,
         env={**environment, "ACTIVITIES_BACKEND": "memory", "DJANGO_SECRET_KEY": "k" * 50, **settings},
         capture_output=True,
@@ -67,6 +69,79 @@ def test_a_missing_secret_key_stops_the_start():
     assert process.returncode == 2
     (line,) = process.stderr.splitlines()
     assert line.startswith("manage.py: DJANGO_SECRET_KEY: ")
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["django-insecure-8f!x", "changeme", "CHANGE-ME", "please change me!", "secret", "<your-secret-key>", "default"],
+)
+@pytest.mark.parametrize("name", ["DJANGO_SECRET_KEY", "DJANGO_SECRET_KEY_FALLBACKS"])
+def test_a_key_that_everybody_knows_stops_the_start(name, key):
+    with pytest.raises(ImproperlyConfigured):
+        with_setting(name, key)
+
+
+def with_setting(name: str, value: str) -> object:
+    """Reads one as the settings do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(name, value)
+        if name == "DJANGO_SECRET_KEY":
+            return checked(Env(), name, secret, default="", expected="expected another")
+        return checked(Env(), name, secrets_of, default="", expected="expected another")
+
+
+def test_a_short_key_is_a_key():
+    for key in ("k", "test", "tests-only", "a-key-for-tests-only", "x" * 50, "5ecret-of-ours", "дайте войти"):
+        assert with_setting("DJANGO_SECRET_KEY", key) == key
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DJANGO_SECRET_KEY", "change-me"),
+        ("DJANGO_SECRET_KEY_FALLBACKS", "a-former-key,secret"),
+        ("ACTIVITIES_SERVICE_TOKENS", "bot:change-me-change-me-change-me-change-me"),
+        ("HTTP_TRUSTED_PROXIES", "proxy.example"),
+        ("DJANGO_ADMIN_PATH", "api/admin"),
+        ("DJANGO_ADMIN_PATH", "staff?x"),
+        ("DJANGO_HSTS_SECONDS", "a year"),
+    ],
+)
+def test_an_unsafe_setting_stops_the_start_with_one_line_that_names_it_and_not_its_value(name, value):
+    process = started(**{name: value})
+    assert process.returncode == 2
+    (line,) = process.stderr.splitlines()
+    assert line.startswith(f"manage.py: {name}: ")
+    assert f"{value} " not in f"{line} "
+
+
+@pytest.mark.parametrize("key", ["", "  "])
+def test_no_key_stops_the_start(key):
+    assert started(ACTIVITIES_BACKEND="grpc", DJANGO_SECRET_KEY=key).returncode == 2
+
+
+PRODUCTION = {
+    "DJANGO_SECRET_KEY": "Zb7-9pQkX2mVw4Tn8sLrJ6hGd3Fc5yAe1uRiWoNqBtMxKzPvHjEgSaDfCl0",
+    "DATABASE_URL": "postgres://activities:not-asked@127.0.0.1:1/activities",
+    "REDIS_URL": "redis://127.0.0.1:1/0",
+    "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+}
+
+
+@pytest.mark.parametrize(
+    ("backend", "way"),
+    [
+        ("postgres", {"TLS_CERTIFICATE_FILE": "/tmp/chain.pem", "TLS_KEY_FILE": "/tmp/key.pem"}),
+        ("postgres", {"HTTP_TRUSTED_PROXIES": "10.0.0.1"}),
+        ("memory", {}),
+        ("grpc", {}),
+        ("kafka", {}),
+    ],
+)
+def test_django_finds_nothing_unsafe_in_production(backend, way):
+    process = started("--deploy", "--fail-level", "WARNING", ACTIVITIES_BACKEND=backend, **PRODUCTION, **way)
+    assert process.returncode == 0, process.stderr
+    assert "no issues" in process.stdout
 
 
 @pytest.mark.parametrize(
