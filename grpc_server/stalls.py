@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 LOOK_SECONDS = 10.0
 """How often it is looked whether readers take what they asked for."""
-MOST_LOOKS = 3
+MOST_LOOKS = 12
 """How often in a row one may have taken nothing. The store is given less time than this for what comes next."""
 
 
