@@ -796,11 +796,11 @@ def is_answered(connected: socket.socket) -> bool:
     return received.startswith(b"HTTP/1.1 200 ")
 
 
-def test_one_connection_more_takes_the_place_of_one_that_sends_nothing(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_connection_more_takes_the_place_of_one_that_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("activities.bounded_http.MOST_CONNECTIONS", 3)
-    with ExitStack() as stack:
+    for name in ("HEAD_SECONDS", "KEEP_ALIVE_SECONDS"):  # by which it would be closed as well
+        monkeypatch.setattr(f"activities.bounded_http.{name}", 10 * SECONDS)
+    with serving() as served, ExitStack() as stack:
         idle = [stack.enter_context(connection(served)) for _ in range(3)]
         for each in (*idle, idle[0]):
             assert is_answered(each)
