@@ -75,11 +75,14 @@ class Request:
     def succeeded(self) -> None:
         self._ended(self._meters.succeeded, "done")
 
-    def failed(self, error: BaseException) -> None:
-        """It ended with this error, whose name alone is logged: some errors quote what people sent."""
-        name = type(error).__name__
-        is_ours = isinstance(error, OURS) or not isinstance(error, ActivitiesError | Cancelled)
-        self._ended(self._meters.errors if is_ours else self._meters.failed, name)
+    def failed(self, error: BaseException, *, is_ours: bool | None = None) -> None:
+        """It ended with this error, whose name alone is logged: some errors quote what people sent.
+
+        `is_ours`: whose fault it is, where the transport knows better than the error's kind tells.
+        """
+        if is_ours is None:
+            is_ours = isinstance(error, OURS) or not isinstance(error, ActivitiesError | Cancelled)
+        self._ended(self._meters.errors if is_ours else self._meters.failed, type(error).__name__)
 
     def _ended(self, counter: Counter, outcome: str) -> None:
         seconds = time.perf_counter() - self._began

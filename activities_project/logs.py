@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import re
+import select
 import sys
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 from urllib.parse import urlsplit
 
 import django.db
@@ -98,9 +100,43 @@ def _secrets() -> list[str]:
         *(each.secret for each in settings.ACTIVITIES_SERVICE_TOKENS),
         settings.ACTIVITIES_GRPC_TOKEN,
         settings.TELEGRAM_BOT_TOKEN,
+        settings.KAFKA_SECURITY.password,
         database.get("PASSWORD", ""),
         urlsplit(settings.REDIS_URL).password or "",
     ]
+
+
+class Console(logging.StreamHandler[TextIO]):
+    """Writes to where errors go, and leaves out what would have to wait there for a reader that does not read: what is
+    served must not stop because nobody looks at the log."""
+
+    _left_out = 0
+
+    def emit(self, record: logging.LogRecord) -> None:  # under the handler's lock
+        try:
+            descriptor = self.stream.fileno()
+        except (AttributeError, OSError, ValueError):
+            super().emit(record)  # it is in memory, where nobody waits
+            return
+        try:
+            text = f"{self.format(record)}\n"
+            if self._left_out:
+                text = f"{self._left_out} lines are left out here: nobody read them\n{text}"
+            if _write(descriptor, text.encode(errors="backslashreplace")):
+                self._left_out = 0
+            else:
+                self._left_out += 1
+        except Exception:
+            self.handleError(record)
+
+
+def _write(descriptor: int, data: bytes) -> bool:
+    """Whether all of it could be written at once. What says that it takes something takes a piece of `PIPE_BUF`."""
+    for start in range(0, len(data), select.PIPE_BUF):
+        if not select.select([], [descriptor], [], 0)[1]:
+            return False
+        os.write(descriptor, data[start : start + select.PIPE_BUF])
+    return True
 
 
 class CallersFault(logging.Filter):

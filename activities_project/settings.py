@@ -246,6 +246,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "activities.api.guards.guard",
     "activities.api.exchange.answer_ids",
+    "activities.api.served.Served",
     "activities.api.guards.cookies_go_the_way_they_came",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -394,7 +395,7 @@ LOGGING = {
             "format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s",
         }
     },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "handlers": {"console": {"class": "activities_project.logs.Console", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "filters": {
         "callers_fault": {"()": "activities_project.logs.CallersFault"},

@@ -47,6 +47,7 @@ from activities.domain import (
 )
 from activities.fair_use import FairUse
 from activities.ports import Activities, Call, Cancelled, Chats
+from activities.requests import Request
 from activities.streams import StreamSlots
 from bot import dialogs, texts
 from bot.asked import Asked, Refused
@@ -72,6 +73,8 @@ MOST_COMPARED = MOST_PER_PAGE
 _COMMAND = re.compile(r"\s*/(?P<command>[^\s@]+)(?:@\S*)?(?=\s|$)")
 _DIALOG_BUTTON = re.compile(r"([dimx]):([0-9a-f]+):([0-9]+):(.*)", re.DOTALL)
 _WRITES = ("add", "update", "delete")
+_USE_CASES = {"add": "create", "list_stream": "stream"}
+"""What counters call a command, where that is not its own name."""
 _CHANGES = (*_WRITES, "forget_me")
 _REMEMBERED = timedelta(hours=1)
 _MOST_REMEMBERED = 10_000
@@ -93,6 +96,7 @@ class Commands:
     `api_url` is where the API is, as people reach it. All that one line needs of the storage comes within the limit of
     one call, but for /export and /import. Whatever happens, there is a reply. Open questions and what was deleted
     lately are remembered in the process, for a while. `read_file` reads a file by its name, where people can name one.
+    `transport` is what counters call where people are.
     """
 
     def __init__(
@@ -106,12 +110,14 @@ class Commands:
         fair_use: FairUse | None = None,
         api_url: str = "http://127.0.0.1:8000",
         read_file: Callable[[str], bytes] | None = None,
+        transport: str = "console",
     ) -> None:
         self._activities = activities
         self._chats = chats
         self._streams = streams
         self._clock = clock
         self._fair_use = fair_use
+        self._transport = transport
         self._settings = ChatSettings(chats, access, api_url=api_url)
         self._data = ChatData(
             activities, chats, streams, clock=clock, read_file=read_file, out_of_mind=self._out_of_mind
@@ -226,6 +232,7 @@ class Commands:
             if self._fair_use is not None:
                 self._fair_use.in_bot(asked.chat_id)
         except RateLimited as error:
+            self._served(asked).failed(error)
             yield from _in_language(spoken(speaks or guess or ""), _too_often(asked, error))
         else:
             yield from _in_language(self._language(asked, speaks, guess), replies)
@@ -265,6 +272,7 @@ class Commands:
         if asked.command in self._handlers:
             yield from self._carried_out(asked, self._handlers[asked.command])
         else:
+            self._served(asked).failed(Refused(), is_ours=False)
             yield Reply((Text(_unknown_command(asked.command, self._handlers)),))
 
     def _press(self, asked: Asked, data: str) -> Generator[Reply, None, None]:
@@ -290,18 +298,34 @@ class Commands:
 
     def _carried_out(self, asked: Asked, handler: Callable[[Asked], Iterable[Reply]]) -> Generator[Reply, None, None]:
         """The handler's replies, the first one in the place of a pressed button; or what is said instead."""
+        served = self._served(asked)
         try:
             for number, reply in enumerate(handler(asked)):
                 yield replace(reply, replaces=asked.is_press and number == 0 and bool(reply.lines))
         except Refused as refused:
+            served.failed(refused, is_ours=False)
             yield from fitting(refused.lines)
-        except Cancelled:
-            return
+        except Cancelled as gone:
+            served.failed(gone)
+        except GeneratorExit:  # nobody reads on
+            served.failed(Cancelled())
+            raise
         except ActivitiesError as error:
+            served.failed(error)
             yield from fitting(_failure(error, asked))
-        except Exception:
+        except Exception as error:
+            served.failed(error)
             logger.exception("/%s failed; reference %s", asked.command, asked.call.request_id)
             yield Reply((Text(_("Sorry, something went wrong on my side.")), texts.reference(asked.call.request_id)))
+        else:
+            served.succeeded()
+
+    def _served(self, asked: Asked) -> Request:
+        """Begins to count, to time and to tell of what is asked for."""
+        use_case = asked.command if asked.command in self._handlers else "unknown" if asked.command else "dialog"
+        return Request(
+            self._transport, _USE_CASES.get(use_case, use_case), who="chat", request_id=str(asked.call.request_id)
+        )
 
     def _out_of_mind(self, chat_id: int) -> None:
         """Drops what the process remembers of a chat."""

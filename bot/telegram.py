@@ -487,6 +487,7 @@ def telegram_bot(parts: Container, *, insecure: bool = False) -> TelegramBot:
             access=parts.access,
             clock=utc_now,
             fair_use=parts.access.fair_use,
+            transport="telegram",
             api_url=settings.ACTIVITIES_PUBLIC_URL,
         ),
         parts.chats,

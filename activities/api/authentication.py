@@ -13,6 +13,7 @@ from rest_framework.request import Request
 
 from activities.access import Principal
 from activities.api.exchange import call_of, container_of, principal_of
+from activities.api.served import asked_by
 from activities.domain import Broken, NotAuthenticated, PermissionDenied
 
 if TYPE_CHECKING:  # it imports this module, by the settings
@@ -30,11 +31,14 @@ class TokenAuthentication(BaseAuthentication):
         header = request.headers.get("authorization")
         try:
             if header is not None:
-                return access.authenticate(header, call=call), None
-            principal = access.principal(kept_token(request), call=call)
+                principal = access.authenticate(header, call=call)
+            else:
+                principal = access.principal(kept_token(request), call=call)
         except NotAuthenticated as error:
             raise exceptions.NotAuthenticated(str(error)) from None
-        must_come_from_our_pages(request)
+        asked_by(request, principal)
+        if header is None:
+            must_come_from_our_pages(request)
         return principal, None
 
     def authenticate_header(self, request: Request) -> str:

@@ -15,6 +15,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from activities.api.exchange import answer_id
+from activities.api.served import went_wrong
 from activities.domain import (
     ActivitiesError,
     ActivityExists,
@@ -56,6 +57,7 @@ CLIENT_GONE = 499
 
 def handle(error: Exception, context: Mapping[str, Any]) -> HttpResponseBase:
     """The answer to whatever a view raises."""
+    went_wrong(context["request"], error)
     if isinstance(error, InvalidActivity):
         return Response(error.by_field, status=STATUS[InvalidActivity])
     if isinstance(error, ActivitiesError):

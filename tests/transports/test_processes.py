@@ -253,7 +253,9 @@ def test_grpcserver_serves_and_ends_politely() -> None:
         with pytest.raises(grpc.RpcError) as caught:
             activities_pb2_grpc.ActivityServiceStub(channel).ActivityGet(pb.ActivityGetRequest(), timeout=SECONDS)
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
-    assert process.stop() == (0, "")
+    code, (line,) = process.stop()[0], process.stop()[1].splitlines()
+    assert code == 0
+    assert "grpc get for nobody: NotAuthenticated in " in line
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ from django.conf import settings
 
 from activities.access import Access
 from activities.domain import ActivityNotFound, StorageTimeout
-from activities_project.logs import PrivateFormatter
+from activities_project.logs import Console, PrivateFormatter
 
 NAME = "insulin"
 """What the code that a traceback shows has not."""
@@ -145,3 +146,31 @@ def test_what_operates_the_database_is_told() -> None:
 def test_the_processes_log_this_way() -> None:
     handler = next(each for each in logging.getLogger().handlers if isinstance(each.formatter, PrivateFormatter))
     assert getattr(handler, "stream", None) is not sys.stdout
+
+
+def record(text: str) -> logging.LogRecord:
+    return logging.LogRecord("activities", logging.INFO, __file__, 1, text, None, None)
+
+
+def test_a_log_that_nobody_reads_stops_nothing_and_says_later_what_is_missing() -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb", buffering=0) as reading, os.fdopen(writer, "w") as writing:
+        console = Console(writing)
+        for number in range(10_000):
+            console.emit(record(f"line {number}"))
+        console.emit(record("long " * 10_000))
+        unread = reading.read(1 << 20).decode().splitlines()
+        assert unread == [f"line {number}" for number in range(len(unread))]
+        console.emit(record("one more"))
+        missing = 10_001 - len(unread)
+        assert reading.read(1 << 20).decode() == (f"{missing} lines are left out here: nobody read them\none more\n")
+
+
+def test_a_log_that_is_read_has_every_line() -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(reader) as reading, os.fdopen(writer, "w") as writing:
+        console = Console(writing)
+        console.emit(record("first"))
+        console.emit(record("\ud800 is no character"))
+        writing.close()
+        assert reading.read() == "first\n\\ud800 is no character\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import Any
@@ -34,6 +35,8 @@ class Command(OneLineCommand):
             chat_id = read_chat_id(options["chat_id"])
         except Broken as broken:
             raise wrong(f"--chat-id: {Violation('chat_id', broken.code, broken.params).message}") from None
+        # One line for each command would stand between the replies to them.
+        logging.getLogger("activities.requests").setLevel(logging.WARNING)
         parts = container()
         commands = Commands(
             parts.activities,
