@@ -123,6 +123,7 @@ class _Bounded(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
+        cycle.send = partial(_send, cycle)  # type: ignore[method-assign]
         super()._start_asgi_task(cycle, app)
 
     def on_message_complete(self) -> None:
@@ -173,7 +174,6 @@ class _Bounded(HttpToolsProtocol):
             self._answering.message_event.set()
 
     def _refuse(self, status: str, text: str = "") -> None:
-        self._disconnect()  # answers to what came before are on their way, and would be written after this one
         headers = [*guards(self.scheme), (b"content-length", str(len(text)).encode()), (b"connection", b"close")]
         head = [f"HTTP/1.1 {status}".encode(), *(b"%s: %s" % pair for pair in headers)]
         self.transport.write(b"\r\n".join([*head, b"", text.encode()]))
@@ -191,6 +191,15 @@ class _Bounded(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+
+async def _send(cycle: RequestResponseCycle, message: Any) -> None:
+    """uvicorn's own, which would write to a connection that is being closed, as when garbage came behind the request,
+    and log that as a failure."""
+    if cycle.transport.is_closing():
+        cycle.disconnected = True
+        cycle.message_event.set()
+    await RequestResponseCycle.send(cycle, message)
 
 
 class BoundedServer(uvicorn.Server):

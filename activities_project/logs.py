@@ -146,10 +146,3 @@ class CallersFault(logging.Filter):
         record.exc_info = None
         record.levelno, record.levelname = logging.WARNING, logging.getLevelName(logging.WARNING)
         return True
-
-
-class Unreadable(CallersFault):
-    """The same, where gRPC tells of bytes that are no message. Of ours that it cannot write it tells everything."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return super().filter(record) if record.msg == "Exception deserializing message!" else True

@@ -399,12 +399,10 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "filters": {
         "callers_fault": {"()": "activities_project.logs.CallersFault"},
-        "unreadable": {"()": "activities_project.logs.Unreadable"},
     },
     "loggers": {
         "django.request": {"level": "CRITICAL"},
         "django.security.DisallowedHost": {"filters": ["callers_fault"]},
-        "grpc._common": {"filters": ["unreadable"]},
         "kafka": {"level": "WARNING"},  # below that it tells of each connection
         # A broker that is away is told once by whoever needs it, not with each try.
         **{f"kafka.{part}": {"level": "CRITICAL"} for part in ("net", "cluster", "producer")},

@@ -10,10 +10,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cache, partial
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -116,7 +117,11 @@ class Asked:
 class Exchanges(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stubs alone
     """Asks `access` before each method that is not open to all, and gives errors the form that the contract promises.
 
-    A method that `decisions` lack is not served. Of those open to all, at most so many `conversations` go on at once.
+    A method that `decisions` lack is not served. Of those open to all, at most so many `conversations` go on at once:
+    they last as long as their client likes, without a token, and each keeps a thread.
+
+    Requests are read here and not by gRPC. When one does not parse, that answers twice, and keeps what belongs to the
+    call for ever.
     """
 
     def __init__(self, access: Access, decisions: Mapping[str, Decision], *, conversations: int) -> None:
@@ -136,25 +141,33 @@ class Exchanges(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in
         decision = self._decisions.get(handler_call_details.method)
         if handler is None or decision is None:
             return None
-        if decision is Decision.OPEN:
-            return _bounded(handler, self._conversations) if handler.response_streaming else handler
-        served = Request("grpc", use_case_of(handler_call_details.method))
-        for key, value in handler_call_details.invocation_metadata:
-            if key == "authorization" and (refused := self._access.fair_use.refusal(str(value))):
-                served.failed(refused)
-                return self._held.handler(refused)
-        # Here, and not in the handler: what waits for a free thread waits on the caller's time.
-        read = partial(_read, self._access, decision, time.monotonic(), served)
-        if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(
-                partial(_answer_stream, handler.unary_stream, read, served, self._readers),
-                handler.request_deserializer,
-                handler.response_serializer,
+        parse = handler.request_deserializer
+        admit: Admit = _as_it_is
+        served = None
+        if decision is not Decision.OPEN:
+            served = Request("grpc", use_case_of(handler_call_details.method))
+            for key, value in handler_call_details.invocation_metadata:
+                if key == "authorization" and (refused := self._access.fair_use.refusal(str(value))):
+                    served.failed(refused)
+                    return self._held.handler(refused)
+            # Here, and not in the handler: what waits for a free thread waits on the caller's time.
+            admit = partial(_read, self._access, decision, time.monotonic(), served)
+        if not handler.response_streaming:
+            return grpc.unary_unary_rpc_method_handler(
+                partial(_answer, handler.unary_unary, parse, admit, served),
+                response_serializer=handler.response_serializer,
             )
-        return grpc.unary_unary_rpc_method_handler(
-            partial(_answer, handler.unary_unary, read, served),
-            handler.request_deserializer,
-            handler.response_serializer,
+        place = self._conversations.hold if decision is Decision.OPEN else nullcontext
+        if handler.request_streaming:
+            return grpc.stream_stream_rpc_method_handler(
+                partial(
+                    _answer_stream, handler.stream_stream, partial(map, parse), admit, served, place, self._readers
+                ),
+                response_serializer=handler.response_serializer,
+            )
+        return grpc.unary_stream_rpc_method_handler(
+            partial(_answer_stream, handler.unary_stream, parse, admit, served, place, self._readers),
+            response_serializer=handler.response_serializer,
         )
 
 
@@ -200,71 +213,63 @@ def _refuse(error: ActivitiesError, context: grpc.ServicerContext, send: Callabl
     send(None)
 
 
-def _bounded(handler: grpc.RpcMethodHandler[Any, Any], slots: StreamSlots) -> grpc.RpcMethodHandler[Any, Any]:
-    """The handler of a method whose calls last as long as their client likes, without a token: each keeps a thread."""
-    behaviour = cast("Callable[..., Any]", handler.stream_stream or handler.unary_stream)
-    if not handler.request_streaming:
-        return grpc.unary_stream_rpc_method_handler(
-            partial(_talk, behaviour, slots), handler.request_deserializer, handler.response_serializer
-        )
-    # Requests are read here and not by gRPC: when one does not parse, it answers twice, waits for ever until the
-    # second answer is sent, and does not stop.
-    read = cast("Callable[[bytes], Any]", handler.request_deserializer)
-
-    def reading(requests: Iterator[bytes], context: grpc.ServicerContext) -> Any:
-        return behaviour(map(read, requests), context)
-
-    return grpc.stream_stream_rpc_method_handler(
-        partial(_talk, reading, slots), response_serializer=handler.response_serializer
-    )
-
-
-def _talk(
-    behaviour: Callable[..., Any], slots: StreamSlots, asked: Any, context: grpc.ServicerContext
-) -> Iterator[Any]:
-    try:
-        with slots.hold():
-            yield from behaviour(asked, context)
-    except grpc.RpcError:
-        raise  # the caller has gone
-    except DecodeError:
-        context.abort(grpc.StatusCode.INTERNAL, "Exception deserializing request!")  # as gRPC says it
-    except Exception as error:
-        _abort(error, context)
-
-
-Read = Callable[[Message, grpc.ServicerContext], Asked]
+Admit = Callable[[Any, grpc.ServicerContext], Any]
+"""What a method gets for its request beside it; raises when whoever asks may not call it."""
 
 
 def _answer(
-    behaviour: Callable[..., Any], read: Read, served: Request, request: Message, context: grpc.ServicerContext
+    behaviour: Callable[..., Any],
+    parse: Callable[[Any], Any],
+    admit: Admit,
+    served: Request | None,
+    raw: Any,
+    context: grpc.ServicerContext,
 ) -> Any:
     try:
-        answer = behaviour(request, read(request, context))
+        request = parse(raw)
+        answer = behaviour(request, admit(request, context))
     except Exception as error:
-        served.failed(error)
+        _failed(served, error)
         _abort(error, context)
-    served.succeeded()
+    if served is not None:
+        served.succeeded()
     return answer
 
 
 def _answer_stream(
     behaviour: Callable[..., Any],
-    read: Read,
-    served: Request,
+    parse: Callable[[Any], Any],
+    admit: Admit,
+    served: Request | None,
+    place: Callable[[], AbstractContextManager[None]],
     readers: StalledReaders,
-    request: Message,
+    raw: Any,
     context: grpc.ServicerContext,
 ) -> Iterator[Any]:
     try:
-        yield from readers.watched(behaviour(request, read(request, context)), context.cancel)
+        request = parse(raw)
+        with place():
+            answers = behaviour(request, admit(request, context))
+            yield from answers if served is None else readers.watched(answers, context.cancel)
+    except grpc.RpcError:
+        raise  # the caller has gone while more requests were awaited
     except GeneratorExit:  # nobody reads on
-        served.failed(Cancelled())
+        _failed(served, Cancelled())
         raise
     except Exception as error:
-        served.failed(error)
+        _failed(served, error)
         _abort(error, context)
-    served.succeeded()
+    if served is not None:
+        served.succeeded()
+
+
+def _failed(served: Request | None, error: BaseException) -> None:
+    if served is not None:
+        served.failed(error, is_ours=False if isinstance(error, DecodeError) else None)
+
+
+def _as_it_is(_: Any, context: grpc.ServicerContext) -> grpc.ServicerContext:
+    return context
 
 
 def _read(
@@ -321,6 +326,9 @@ def _abort(error: Exception, context: grpc.ServicerContext) -> None:
         context.abort_with_status(rpc_status.to_status(status_of(error)))
     if isinstance(error, Cancelled):
         context.abort(grpc.StatusCode.CANCELLED, "the caller has gone")
+    if isinstance(error, DecodeError):
+        logger.warning("a request does not parse")
+        context.abort(grpc.StatusCode.INTERNAL, "Exception deserializing request!")  # as gRPC says it
     reference = str(uuid.uuid4())
     logger.error("unexpected error, request id %s", reference, exc_info=error)
     context.abort_with_status(rpc_status.to_status(_internal(reference)))

@@ -34,7 +34,8 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
     ) -> health_pb2.HealthCheckResponse:
         if request.service not in self._names:
-            context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service here")
+            context.set_code(grpc.StatusCode.NOT_FOUND)
+            context.set_details("there is no such service here")
         return Response(status=self._status(request.service))
 
     def List(  # noqa: N802
