@@ -327,7 +327,6 @@ def _abort(error: Exception, context: grpc.ServicerContext) -> None:
     if isinstance(error, Cancelled):
         context.abort(grpc.StatusCode.CANCELLED, "the caller has gone")
     if isinstance(error, DecodeError):
-        logger.warning("a request does not parse")
         context.abort(grpc.StatusCode.INTERNAL, "Exception deserializing request!")  # as gRPC says it
     reference = str(uuid.uuid4())
     logger.error("unexpected error, request id %s", reference, exc_info=error)
