@@ -7,25 +7,27 @@ import re
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from django.conf import settings
 from kafka import KafkaProducer
 
 from activities.container import Container, on_queue, on_service, outcome_connections
-from activities.domain import ActivityNotFound
+from activities.domain import Activity, ActivityNotFound, OutcomePending, StorageUnavailable
 from activities.monitoring import MonitoringServer
 from activities.ports import Call
 from kafka_worker.messages import DELETE
 from kafka_worker.topics import ensure_topics
 from tests.examples import activity
 from tests.faults.product import TOKEN, Process
-from tests.faults.services import ROOT, eventually
+from tests.faults.services import ROOT, SECONDS, eventually
 
 
 @pytest.fixture
@@ -77,10 +79,23 @@ def fetched(process: Process, path: str) -> tuple[int, str]:
         return refused.code, refused.read().decode()
 
 
+def patiently(write: Callable[[Call], Activity]) -> Activity:
+    """What is answered when the same is asked until it is: a consumer that has just begun may not have its
+    partitions."""
+    request_id = uuid4()
+    end = time.monotonic() + SECONDS
+    while True:
+        try:
+            return write(Call(request_id=request_id))
+        except (OutcomePending, StorageUnavailable):
+            assert time.monotonic() < end
+
+
 def test_what_comes_through_kafka_is_kept_in_memory_and_read_over_grpc(
     interface: Container, local: Process, chat_id: int
 ) -> None:
-    assert interface.activities.create(chat_id, activity=activity("pill"), call=Call()) == activity("pill")
+    pill = activity("pill")
+    assert patiently(lambda call: interface.activities.create(chat_id, activity=pill, call=call)) == pill
     assert interface.activities.get(chat_id, name="PILL", call=Call()) == activity("pill")
     interface.activities.delete(chat_id, name="pill", call=Call())
     with pytest.raises(ActivityNotFound):
