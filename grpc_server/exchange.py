@@ -23,7 +23,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from activities.access import Access
-from activities.domain import ActivitiesError, Reading, read_request_id
+from activities.domain import ActivitiesError, NotAuthenticated, Reading, read_request_id
 from activities.fair_use import HOLD_SECONDS
 from activities.ports import Call, Cancellation, Cancelled
 from activities.requests import Request
@@ -206,7 +206,7 @@ class _Held:
 
 
 def _refuse(error: ActivitiesError, context: grpc.ServicerContext, send: Callable[[None], None]) -> None:
-    status = rpc_status.to_status(status_of(error))
+    status = _status(error)
     context.set_code(status.code)
     context.set_details(status.details)
     context.set_trailing_metadata(status.trailing_metadata)
@@ -323,7 +323,7 @@ def _cancellation(context: grpc.ServicerContext) -> Cancellation:
 def _abort(error: Exception, context: grpc.ServicerContext) -> None:
     """Ends the call; always raises."""
     if isinstance(error, ActivitiesError):
-        context.abort_with_status(rpc_status.to_status(status_of(error)))
+        context.abort_with_status(_status(error))
     if isinstance(error, Cancelled):
         context.abort(grpc.StatusCode.CANCELLED, "the caller has gone")
     if isinstance(error, DecodeError):
@@ -331,6 +331,19 @@ def _abort(error: Exception, context: grpc.ServicerContext) -> None:
     reference = str(uuid.uuid4())
     logger.error("unexpected error, request id %s", reference, exc_info=error)
     context.abort_with_status(rpc_status.to_status(_internal(reference)))
+
+
+def _status(error: ActivitiesError) -> grpc.Status:
+    """The error as gRPC sends it, with the headers that HTTP has for it: a gateway passes them on."""
+    status = rpc_status.to_status(status_of(error))
+    headers = []
+    retry_after = error.details.get("retry_after", error.retry_after)
+    if retry_after is not None:
+        headers.append(("retry-after", str(retry_after)))
+    if isinstance(error, NotAuthenticated):
+        headers.append(("www-authenticate", "Bearer"))
+    metadata = (*status.trailing_metadata, *headers)
+    return status._replace(trailing_metadata=metadata)  # type: ignore[attr-defined,no-any-return] # a named tuple
 
 
 def _internal(reference: str) -> status_pb2.Status:
