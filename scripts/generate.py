@@ -15,17 +15,45 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def proto(target: Path) -> list[Path]:
-    """The protobuf and gRPC code, next to the .proto files."""
+SOURCES = sorted(path.relative_to(ROOT) for path in ROOT.glob("proto/**/*.proto"))
+
+
+def protoc(*arguments: str | Path) -> None:
     import google.api
 
-    sources = sorted(path.relative_to(ROOT) for path in ROOT.glob("proto/**/*.proto"))
     shared = Path(next(iter(google.api.__path__))).parent.parent
-    outputs = [f"--{kind}_out={target}" for kind in ("python", "pyi", "grpc_python")]
-    command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", f"-I{shared}", *outputs, *map(str, sources)]
+    command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", f"-I{shared}", *map(str, arguments)]
     subprocess.run(command, check=True, cwd=ROOT)
+
+
+def proto(target: Path) -> list[Path]:
+    """The protobuf and gRPC code, next to the .proto files; and what the gateway knows of them."""
+    protoc(*(f"--{kind}_out={target}" for kind in ("python", "pyi", "grpc_python")), *SOURCES)
     suffixes = ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py")
-    return [source.with_name(source.stem + suffix) for source in sources for suffix in suffixes]
+    made = [source.with_name(source.stem + suffix) for source in SOURCES for suffix in suffixes]
+    return [*made, descriptors(target), gateway(target)]
+
+
+def descriptors(target: Path) -> Path:
+    """The services for Envoy, with the details of errors: without these it drops an error's body."""
+    path = Path("deploy/envoy/activities.pb")
+    (target / path).parent.mkdir(parents=True, exist_ok=True)
+    details = "google/rpc/error_details.proto"
+    protoc("--include_imports", f"--descriptor_set_out={target / path}", *SOURCES, details)
+    return path
+
+
+def gateway(target: Path) -> Path:
+    """The OpenAPI description of the gateway, from the services' annotations and comments."""
+    import gateway_openapi
+
+    path = Path("activities/api/gateway.yaml")
+    (target / path).parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        commented = Path(folder) / "set"
+        protoc("--include_imports", "--include_source_info", f"--descriptor_set_out={commented}", *SOURCES)
+        (target / path).write_text(gateway_openapi.described(commented.read_bytes()))
+    return path
 
 
 def openapi(target: Path) -> list[Path]:
