@@ -5,7 +5,7 @@ RUN := .venv/bin/python
 LOCAL := ACTIVITIES_BACKEND=memory
 
 .DEFAULT_GOAL := help
-.PHONY: help run chat test test-long bench services services-stop lint audit format proto openapi messages requirements clean
+.PHONY: help run chat gateway test test-long bench services services-stop lint audit format proto openapi messages requirements clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -16,10 +16,13 @@ run: .venv/run.stamp ## Run the product in one process, in memory (ARGS="--http 
 chat: .venv/run.stamp ## Type the bot's commands in this terminal, in memory
 	@$(RUN) manage.py chat --local $(ARGS)
 
-test: .venv/dev.stamp ## Run every proof once, on real services that it starts and stops
+gateway: .venv/gateway.stamp ## Run the gateway, HTTP and JSON to the gRPC of `make run` (ARGS="--address HOST:PORT --upstream HOST:PORT")
+	@$(LOCAL) $(RUN) manage.py gateway $(ARGS)
+
+test: .venv/dev.stamp .venv/gateway.stamp ## Run every proof once, on real services that it starts and stops
 	$(PYTHON) scripts/services.py run $(RUN) -m pytest $(ARGS)
 
-test-long: .venv/dev.stamp ## The same proofs at full count: kill loops, soaks, bursts
+test-long: .venv/dev.stamp .venv/gateway.stamp ## The same proofs at full count: kill loops, soaks, bursts
 	TEST_LONG=1 $(PYTHON) scripts/services.py run $(RUN) -m pytest $(ARGS)
 
 bench: .venv/dev.stamp ## Run the benchmarks against their baselines (ARGS="get create stream size", BENCH_JSON=FILE)
@@ -63,6 +66,8 @@ requirements: .venv/dev.stamp ## Compile the pinned lists again, with the newest
 		--python-version 3.11 requirements.in -o requirements.txt
 	.venv/bin/uv pip compile -q --upgrade --no-emit-find-links --no-header --generate-hashes --universal \
 		--python-version 3.11 requirements-dev.in -o requirements-dev.txt
+	.venv/bin/uv pip compile -q --upgrade --no-emit-find-links --no-header --generate-hashes --universal \
+		--python-version 3.11 requirements-gateway.in -o requirements-gateway.txt
 
 clean: ## Remove what was made here: .venv, .kafka and caches
 	rm -rf .venv .kafka .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
@@ -73,4 +78,8 @@ clean: ## Remove what was made here: .venv, .kafka and caches
 
 .venv/dev.stamp: .venv/run.stamp requirements-dev.txt
 	@$(PYTHON) scripts/set_up.py requirements-dev.txt
+	@touch $@
+
+.venv/gateway.stamp: .venv/run.stamp requirements-gateway.txt
+	@$(PYTHON) scripts/set_up.py requirements-gateway.txt
 	@touch $@

@@ -26,7 +26,7 @@ DOCKERFILE = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if
 
 
 def test_all_of_it_is_there() -> None:
-    assert set(SERVICES) >= {"postgres", "pgbouncer", "redis", "kafka"}
+    assert set(SERVICES) >= {"postgres", "pgbouncer", "redis", "kafka", "gateway"}
     assert set(OURS) == {"migrate", "topics", "consumer", "grpc", "web", "interface"}
 
 
@@ -60,7 +60,7 @@ def test_everything_that_stays_has_a_health_check(name: str) -> None:
 def test_nothing_but_loopback_is_published() -> None:
     overlay = yaml.safe_load(OVERLAY.read_text())["services"]
     published = [port for each in (SERVICES, overlay) for service in each.values() for port in service.get("ports", [])]
-    assert len(published) == 8
+    assert len(published) == 9
     assert all(re.match(r"127\.0\.0\.1:", port) for port in published)
 
 
