@@ -164,6 +164,13 @@ ACTIVITIES_PUBLIC_URL: str = checked(
     default="http://127.0.0.1:8000",
     expected="expected the address of the API like https://activities.example",
 )
+ACTIVITIES_GATEWAY_URL: str = checked(
+    env,
+    "ACTIVITIES_GATEWAY_URL",
+    web_url("http", "https"),
+    default="http://127.0.0.1:8080",
+    expected="expected the address of the gateway like https://gateway.activities.example",
+)
 METRICS_ADDRESS = checked(
     env, "METRICS_ADDRESS", address, default="", expected="expected HOST:PORT like 127.0.0.1:9100"
 )
@@ -362,6 +369,7 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Activities",
     "DESCRIPTION": "Daily activities of a chat: what is due, how often and how much, from when to when.",
     "VERSION": "1",
+    "EXTERNAL_DOCS": {"url": "/api/docs/gateway/", "description": "gRPC as JSON, through the gateway"},
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_AUTHENTICATION": [],
     "COMPONENT_SPLIT_REQUEST": True,

@@ -8,6 +8,7 @@ from django.urls import path, register_converter
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from activities.api import views
+from activities.api.gateway import GatewayDocsView, GatewaySchemaView
 from activities.api.schema import MadeOnce
 
 
@@ -35,4 +36,6 @@ urlpatterns = [
     path("logout/", views.LogoutView.as_view(), name="logout"),
     path("schema/", SpectacularAPIView.as_view(generator_class=MadeOnce), name="schema"),
     path("docs/", SpectacularSwaggerSplitView.as_view(template_name="activities/swagger.html"), name="docs"),
+    path("schema/gateway/", GatewaySchemaView.as_view(), name="gateway-schema"),
+    path("docs/gateway/", GatewayDocsView.as_view(), name="gateway-docs"),
 ]
