@@ -12,7 +12,7 @@ from django.http import HttpRequest, JsonResponse
 from django.views.generic import View
 from drf_spectacular.settings import spectacular_settings
 from drf_spectacular.utils import extend_schema
-from drf_spectacular.views import SpectacularSwaggerView
+from drf_spectacular.views import SpectacularSwaggerSplitView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -32,10 +32,11 @@ class GatewaySchemaView(View):
         return JsonResponse({**_description(), "servers": [{"url": settings.ACTIVITIES_GATEWAY_URL}]})
 
 
-class GatewayDocsView(SpectacularSwaggerView):
+class GatewayDocsView(SpectacularSwaggerSplitView):
     """Swagger's page. It shows and does not try: the gateway is another origin, and answers no page but its own."""
 
     url_name = "gateway-schema"
+    template_name = "activities/swagger.html"
     title = "Activities: the gateway"
 
     @extend_schema(exclude=True)
