@@ -52,6 +52,7 @@ def refusal(call: Callable[[], Any]) -> tuple[grpc.StatusCode, str, int]:
             detail.Unpack(retry)
     assert info.domain == "activities"
     assert info.metadata["retry_after"] == str(retry.retry_delay.seconds)
+    assert dict(raised.value.trailing_metadata())["retry-after"] == str(retry.retry_delay.seconds)
     return raised.value.code(), info.reason, retry.retry_delay.seconds
 
 
