@@ -12,7 +12,6 @@ import socket
 import ssl
 import subprocess
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -86,14 +85,21 @@ MORE_ODD_NAMES = (
 )
 
 
+class Hang:
+    """A stream's second batch, which lasts until its reader has gone."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.reader_gone = threading.Event()
+
+
 class Store(MemoryRepository):
     """A store whose reads fail as told, and that remembers the ids of the requests to it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.error: Exception | None = None
-        self.gone: threading.Event | None = None
-        """Once there, second batches hang until their reader has gone, and set it then."""
+        self.hang: Hang | None = None
         self.request_ids: list[str | None] = []
 
     def get(self, chat_id: int, *, name: str, call: Call) -> Activity:
@@ -105,11 +111,10 @@ class Store(MemoryRepository):
     def batch(self, chat_id: int, *, order: Order, after: Activity | None, size: int, call: Call) -> Sequence[Activity]:
         if self.error and after is not None:
             raise self.error
-        if self.gone and after is not None:
-            let_go = threading.Event()
-            call.cancellation.on_cancel(let_go.set)
-            if let_go.wait(call.deadline - time.monotonic()):
-                self.gone.set()
+        if self.hang and after is not None:
+            call.cancellation.on_cancel(self.hang.reader_gone.set)
+            self.hang.begun.set()
+            self.hang.reader_gone.wait(SECONDS)
             raise StorageTimeout
         return super().batch(chat_id, order=order, after=after, size=size, call=call)
 
@@ -137,7 +142,7 @@ def gateway(*upstreams: int, **settings: str) -> Process:
     """The gateway before gRPC at these ports."""
     upstream = ",".join(f"127.0.0.1:{port}" for port in upstreams)
     options = ("--address", "127.0.0.1:0", "--upstream", upstream)
-    return Process("gateway", *options, last_line="Swagger", ACTIVITIES_BACKEND="memory", **settings)
+    return Process("gateway", *options, last_line="Swagger", **settings)
 
 
 @contextmanager
@@ -173,7 +178,7 @@ def chat_id() -> int:
 
 @pytest.fixture
 def behind(one: Behind, chat_id: int) -> Behind:
-    one.store.error = one.store.gone = None
+    one.store.error = one.store.hang = None
     one.store.request_ids.clear()
     one.client.headers.update(bearer(one.container.access.issue(chat_id)))
     return one
@@ -202,6 +207,13 @@ def test_a_name_is_the_same_in_every_verb(behind: Behind, name: str) -> None:
     deleted = behind.client.delete(url_of(name))
     assert (deleted.status_code, deleted.text) == (200, "{}")
     assert behind.client.get(url_of(name)).status_code == 404
+
+
+@pytest.mark.parametrize("name", ["pill 1/2", "a//b", "a/./b", "a/../b", "./x"])
+def test_a_name_may_have_its_slashes_as_they_are(behind: Behind, name: str) -> None:
+    behind.create(name)
+    told = said(behind, f"{ACTIVITIES}/{quote(name)}")  # clients tidy such a path up
+    assert json.loads(told.rpartition(b"\r\n")[2])["name"] == name
 
 
 def test_a_list_is_paged_by_the_query_with_zeros_and_long_numbers_as_text(behind: Behind, chat_id: int) -> None:
@@ -288,11 +300,13 @@ def test_a_stream_that_is_refused_has_its_status(behind: Behind) -> None:
 def test_a_stream_is_sent_as_it_is_read_and_ends_with_its_reader(behind: Behind) -> None:
     for number in range(STREAM_BATCH + 1):
         behind.create(f"{number}")
-    behind.store.gone = threading.Event()
+    behind.store.hang = hang = Hang()
     with behind.client.stream("GET", f"{ACTIVITIES}:stream") as answer:
-        assert json.loads(next(answer.iter_lines()))["name"]  # the second batch hangs meanwhile
-        assert not behind.store.gone.is_set()
-    assert behind.store.gone.wait(SECONDS)
+        read = answer.iter_lines()  # kept, since its end would be that of the answer
+        assert json.loads(next(read))["name"]
+        assert hang.begun.wait(SECONDS)
+        assert not hang.reader_gone.is_set()
+    assert hang.reader_gone.wait(SECONDS)
 
 
 def test_the_end_of_a_stream_tells_whether_it_is_whole(behind: Behind) -> None:
@@ -454,16 +468,15 @@ def test_a_head_that_is_too_large_is_refused(behind: Behind) -> None:
 
 
 def test_headers_of_clients_do_not_steer_envoy(behind: Behind) -> None:
+    behind.store.error = StorageUnavailable()
+    steering = {"x-envoy-retry-grpc-on": "unavailable", "x-envoy-retry-on": "5xx", "x-envoy-max-retries": "3"}
+    steering["x-forwarded-for"] = "10.0.0.1"
+    refused(behind.client.get(url_of("pill"), headers=steering), 503, 14)
+    assert len(behind.store.request_ids) == 1
+    behind.store.error = None
     behind.create("pill")
-    steering = {
-        "x-envoy-upstream-rq-timeout-ms": "1",
-        "x-envoy-upstream-rq-per-try-timeout-ms": "1",
-        "x-envoy-original-path": "/x",
-        "x-forwarded-proto": "x",
-    }
-    assert behind.client.get(url_of("pill"), headers=steering).status_code == 200
-    answer = behind.client.get(url_of("pill"), headers={"x-http-method-override": "DELETE"})
-    assert answer.json()["name"] == "pill"
+    others = {"x-http-method-override": "DELETE", "x-envoy-original-path": "/x"}
+    assert behind.client.get(url_of("pill"), headers=others).json()["name"] == "pill"
 
 
 def test_every_answer_is_for_its_asker_alone(behind: Behind) -> None:
@@ -546,10 +559,17 @@ def test_an_interface_that_comes_later_is_found(unused: int) -> None:
             container.close()
 
 
-def test_of_two_interfaces_one_is_enough(one: Behind, unused: int) -> None:
-    with running(unused, one.grpc_port) as (_, client):
-        for _ in range(20):
+def test_when_one_of_two_interfaces_ends_nobody_notices(one: Behind) -> None:
+    container = on_repository(MemoryRepository())
+    other = GrpcServer(container, "127.0.0.1:0")
+    other.start()
+    with running(other.port, one.grpc_port) as (_, client):
+        for _ in range(10):
             assert client.get("/v1/chat").status_code == 401
+        other.stop(0)
+        for _ in range(10):
+            assert client.get("/v1/chat").status_code == 401
+    container.close()
 
 
 def test_who_never_ends_is_not_waited_for(one: Behind) -> None:
@@ -593,6 +613,11 @@ def takes_connections(address: str) -> bool:
     return True
 
 
+def test_it_needs_no_setting_of_those_that_keep_something(unused: int) -> None:
+    process = gateway(unused, ACTIVITIES_BACKEND="postgres")
+    assert process.stop() == (0, "")
+
+
 def test_it_and_envoy_end_together(unused: int) -> None:
     for victim in ("gateway", "envoy"):
         with running(unused) as (process, _):
@@ -627,7 +652,7 @@ def test_it_listens_where_it_says_and_nowhere_else_until_ctrl_c(unused: int) -> 
 )
 def test_what_is_wrong_is_one_line_and_exit_code_2(arguments: list[str], told: str) -> None:
     with taken_port() as port:
-        ended = manage("gateway", *(each.format(taken=port) for each in arguments), ACTIVITIES_BACKEND="memory")
+        ended = manage("gateway", *(each.format(taken=port) for each in arguments))
         assert (ended.returncode, ended.stdout) == (2, "")
         assert told.format(taken=port) in ended.stderr
         assert len(ended.stderr.splitlines()) == 1
