@@ -17,7 +17,7 @@ chat: .venv/run.stamp ## Type the bot's commands in this terminal, in memory
 	@$(RUN) manage.py chat --local $(ARGS)
 
 gateway: .venv/gateway.stamp ## Run the gateway, HTTP and JSON to the gRPC of `make run` (ARGS="--address HOST:PORT --upstream HOST:PORT")
-	@$(LOCAL) $(RUN) manage.py gateway $(ARGS)
+	@$(RUN) manage.py gateway $(ARGS)
 
 test: .venv/dev.stamp .venv/gateway.stamp ## Run every proof once, on real services that it starts and stops
 	$(PYTHON) scripts/services.py run $(RUN) -m pytest $(ARGS)
