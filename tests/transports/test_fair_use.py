@@ -52,7 +52,9 @@ def refusal(call: Callable[[], Any]) -> tuple[grpc.StatusCode, str, int]:
             detail.Unpack(retry)
     assert info.domain == "activities"
     assert info.metadata["retry_after"] == str(retry.retry_delay.seconds)
-    assert dict(raised.value.trailing_metadata())["retry-after"] == str(retry.retry_delay.seconds)
+    error: Any = raised.value  # the stubs know its metadata otherwise than they are
+    told = dict(error.trailing_metadata())
+    assert told["retry-after"] == str(retry.retry_delay.seconds)
     return raised.value.code(), info.reason, retry.retry_delay.seconds
 
 
