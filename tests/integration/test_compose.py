@@ -73,7 +73,7 @@ def test_no_secret_has_a_default_or_stands_in_the_file() -> None:
         assert uses
         assert all(use.startswith(":?") for use in uses)
     for service in SERVICES.values():
-        for name, given in service["environment"].items():
+        for name, given in service.get("environment", {}).items():
             if re.fullmatch(named, name):
                 assert re.fullmatch(r"\$\{\w+:\?[^}]*\}", given), name
             if "://" in given and name.endswith("_URL") and "@" in given:
@@ -103,11 +103,22 @@ def test_each_process_has_credentials_of_its_own() -> None:
     servers = {"postgres", "pgbouncer", "redis", "kafka"}
     holders: dict[str, list[str]] = {}
     for name in SERVICES.keys() - servers:
-        for secret in set(re.findall(r"\$\{(\w+):\?", str(SERVICES[name]["environment"]))) - shared:
+        for secret in set(re.findall(r"\$\{(\w+):\?", str(SERVICES[name].get("environment")))) - shared:
             holders.setdefault(secret, []).append(name)
     assert {secret for secret, names in holders.items() if len(names) > 1} == {"ACTIVITIES_GRPC_TOKEN"}
     assert sorted(holders["ACTIVITIES_GRPC_TOKEN"]) == ["grpc", "interface"]  # the two ends of one connection
     assert set(SECRETS) - holders.keys() - shared == {"POSTGRES_PASSWORD"}
+
+
+def test_the_gateway_speaks_to_the_interface_service() -> None:
+    envoy = yaml.safe_load((ROOT / "deploy" / "envoy" / "envoy.yaml").read_text())
+    (cluster,) = envoy["static_resources"]["clusters"]
+    (group,) = cluster["load_assignment"]["endpoints"]
+    (endpoint,) = group["lb_endpoints"]
+    address = endpoint["endpoint"]["address"]["socket_address"]
+    assert address == {"address": "interface", "port_value": 50051}
+    assert SERVICES["interface"]["command"][3:5] == ["--grpc", "0.0.0.0:50051"]
+    assert "interface" in SERVICES["gateway"]["depends_on"]
 
 
 def test_what_is_mounted_is_there() -> None:
@@ -116,7 +127,7 @@ def test_what_is_mounted_is_there() -> None:
         for source in (volume.split(":")[0] for volume in service.get("volumes", [])):
             if source not in COMPOSE["volumes"]:
                 assert source.startswith("./deploy/")
-                assert (ROOT / source).is_file()
+                assert (ROOT / source).exists()
 
 
 def test_secrets_are_made_once_for_what_compose_demands(tmp_path: Path) -> None:

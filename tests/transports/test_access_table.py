@@ -369,6 +369,8 @@ URLS: dict[str, Url] = {
     "api/logout/": Open("/api/logout/", {"POST": 204}),
     "api/schema/": Open("/api/schema/", {"GET": 200, "HEAD": 200}),
     "api/docs/": Open("/api/docs/", {"GET": 200, "HEAD": 200}, refusal=""),
+    "api/schema/gateway/": Page("/api/schema/gateway/", {"GET": 200, "HEAD": 200, "OPTIONS": 200}, refusal=""),
+    "api/docs/gateway/": Open("/api/docs/gateway/", {"GET": 200, "HEAD": 200}, refusal=""),
     "healthz": Open("/healthz", {"GET": 200, "HEAD": 200}),
     "readyz": Open("/readyz", {"GET": 200, "HEAD": 200}),
     "metrics": Page("/metrics", dict.fromkeys(SAFE, 200)),
@@ -446,7 +448,7 @@ def test_a_url_answers_whom_it_may(role: Role, route: str, method: str) -> None:
     for who in EVERYBODY:
         chat_id = new_chat(role.data, is_empty=method == "POST")
         headers = {"accept": "application/json", **shown(who, chat_id, role.data)}
-        if url.path == "/api/docs/":
+        if url.path.startswith("/api/docs/"):
             headers["accept"] = "*/*"
         answers[who] = Said.by(role.http.request(method, url.path, json=body, headers=headers))
     assert answers == {who: http_answer(url, method, who) for who in EVERYBODY}
