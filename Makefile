@@ -5,7 +5,7 @@ RUN := .venv/bin/python
 LOCAL := ACTIVITIES_BACKEND=memory
 
 .DEFAULT_GOAL := help
-.PHONY: help run chat gateway test test-long bench services services-stop lint audit format proto openapi messages requirements clean
+.PHONY: help run chat gateway up test test-long bench services services-stop lint audit format proto openapi messages requirements clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -18,6 +18,9 @@ chat: .venv/run.stamp ## Type the bot's commands in this terminal, in memory
 
 gateway: .venv/gateway.stamp ## Run the gateway, HTTP and JSON to the gRPC of `make run` (ARGS="--address HOST:PORT --upstream HOST:PORT")
 	@$(RUN) manage.py gateway $(ARGS)
+
+up: services .venv/dev.stamp .venv/gateway.stamp ## Run the whole topology natively until Ctrl-C, on the services
+	@exec $(RUN) scripts/up.py $(ARGS)
 
 test: .venv/dev.stamp .venv/gateway.stamp ## Run every proof once, on real services that it starts and stops
 	$(PYTHON) scripts/services.py run $(RUN) -m pytest $(ARGS)

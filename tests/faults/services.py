@@ -33,7 +33,7 @@ class Services:
     """PostgreSQL, pgbouncer, Redis and Kafka under a folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         try:
             self.start()
         except subprocess.CalledProcessError:
@@ -88,14 +88,14 @@ class Services:
 
     def _everyone(self, name: str) -> list[psutil.Process]:
         """A server's process, and those that it has started."""
-        server = psutil.Process(int((self._folder / f"{name}.pid").read_text().split()[0]))
+        server = psutil.Process(int((self.folder / f"{name}.pid").read_text().split()[0]))
         return [server, *server.children(recursive=True)]
 
     def _control(self, command: str) -> None:
         subprocess.run(
             [sys.executable, "scripts/services.py", command],
             cwd=ROOT,
-            env={**os.environ, "SERVICES_FOLDER": str(self._folder)},
+            env={**os.environ, "SERVICES_FOLDER": str(self.folder)},
             check=True,
             timeout=120,
             stdout=subprocess.DEVNULL,

@@ -141,8 +141,10 @@ def test_on_memory_a_command_says_that_it_reaches_nothing(command: tuple[str, ..
     assert "--chat-id" in wrong.stderr
 
 
-def test_a_store_that_is_away_is_one_line(environment: dict[str, str]) -> None:
+def test_a_store_that_is_away_is_one_line_and_the_reason(environment: dict[str, str]) -> None:
     away = {**environment, "DATABASE_URL": "postgres://nobody:x@127.0.0.1:1/none"}
     for command in (("token", "revoke"), ("forget_chat", "--yes")):
         ended = manage(away, *command, "--chat-id", "5")
-        assert (ended.returncode, len(ended.stderr.splitlines())) == (1, 1)
+        why, refusal = ended.stderr.splitlines()
+        assert (ended.returncode, refusal[:13]) == (1, "CommandError:")
+        assert "Connection refused" in why

@@ -21,6 +21,12 @@ class Clock:
         return self.now
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That the machine is slow is no outage."""
+    monkeypatch.setattr("activities.repositories.windows.ASK_SECONDS", 30.0)
+
+
 @pytest.fixture
 def windows() -> Iterator[SharedWindows]:
     require_services()

@@ -7,6 +7,7 @@ from django.core.management.base import CommandParser
 
 from activities.cli import STOP_SECONDS, OneLineCommand, cannot_listen, listening_host, until_signalled, wrong
 from activities.container import container
+from activities.monitoring import monitored
 from activities.tls import ServerTls, client_tls, server_tls
 
 MOST_WORKERS = 64
@@ -46,9 +47,9 @@ class Command(OneLineCommand):
 
         parts = container()
         server = GrpcServer(parts, address, tls=tls, reflected=reflected)
-        with until_signalled() as stopping:
+        with until_signalled() as stopping, monitored(lambda: None) as shown:
             server.start()
-            self._say(f"{address.rpartition(':')[0]}:{server.port}")
+            self._say("; ".join([f"{address.rpartition(':')[0]}:{server.port}", *shown]))
             stopping.wait()
             server.stop(STOP_SECONDS)
             parts.close()
