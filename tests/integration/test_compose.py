@@ -110,6 +110,14 @@ def test_each_process_has_credentials_of_its_own() -> None:
     assert set(SECRETS) - holders.keys() - shared == {"POSTGRES_PASSWORD"}
 
 
+def test_there_are_two_data_services_and_two_consumers_as_natively() -> None:
+    for name in ("grpc", "consumer"):
+        assert SERVICES[name]["deploy"] == {"replicas": 2}
+    assert SERVICES["grpc"]["ports"] == ["127.0.0.1:50061-50062:50061"]
+    # A name with several addresses: the client asks each of them in turn.
+    assert SERVICES["interface"]["environment"]["ACTIVITIES_GRPC_TARGET"] == "dns:///grpc:50061"
+
+
 def test_the_gateway_speaks_to_the_interface_service() -> None:
     envoy = yaml.safe_load((ROOT / "deploy" / "envoy" / "envoy.yaml").read_text())
     (cluster,) = envoy["static_resources"]["clusters"]
