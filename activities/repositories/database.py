@@ -168,6 +168,8 @@ class Transaction:
         """The rows of each statement; all go in one message. `last` commits in the same message."""
         texts = [self._text(each) for each in statements]
         before = [f"SET LOCAL statement_timeout = {self._milliseconds()}"]
+        if not last:  # a process that stands still before its next message keeps its locks no longer
+            before.append(f"SET LOCAL idle_in_transaction_session_timeout = {self._milliseconds()}")
         if not self._open:
             before = [*(_BEGIN_WRITING if self._writes else _BEGIN_READING), *before]
         after: list[str] = []
@@ -233,7 +235,8 @@ def _is_late(error: psycopg.Error) -> bool:
 
 def _meaning(error: psycopg.Error, call: Call) -> Exception:
     """The domain's error for a database's; what is nobody's fault but ours stays as it is."""
-    if isinstance(error, errors.QueryCanceled | errors.LockNotAvailable) or _is_late(error):
+    late = errors.QueryCanceled | errors.LockNotAvailable | errors.IdleInTransactionSessionTimeout
+    if isinstance(error, late) or _is_late(error):
         return StorageTimeout()
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | errors.ReadOnlySqlTransaction):
         return StorageTimeout() if time.monotonic() >= call.deadline else StorageUnavailable()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from urllib.parse import urlsplit
 
 import psycopg
@@ -12,6 +12,7 @@ import pytest
 
 from activities.domain import ActivityChanges, StorageTimeout, StorageUnavailable
 from activities.ports import Activities, Call
+from activities.repositories.database import Database
 from tests.examples import activity
 from tests.faults.product import Product
 from tests.faults.services import ANSWER_SECONDS, eventually
@@ -46,6 +47,29 @@ def stored(direct: psycopg.Connection, chat_id: int) -> list[tuple[str, int]]:
         "SELECT name, times_per_day FROM activities_activity WHERE chat_id = %s ORDER BY name", [chat_id]
     )
     return rows.fetchall()
+
+
+def test_who_stands_still_in_the_middle_of_a_write_keeps_others_out_until_its_deadline(
+    alias: str, there: Activities, chat_id: int, direct: psycopg.Connection
+) -> None:
+    chat = "SELECT 1 FROM activities_chat WHERE chat_id = %s FOR UPDATE"
+
+    def is_free() -> bool:
+        try:
+            direct.execute(f"{chat} NOWAIT", [chat_id])
+        except psycopg.errors.LockNotAvailable:
+            return False
+        return True
+
+    def write(database: Database) -> None:
+        with database.transaction(Call(deadline=time.monotonic() + 1), writes=True) as transaction:
+            transaction.ask((chat, [chat_id]))
+            assert not is_free()
+            eventually(is_free)
+            transaction.ask(("SELECT 1", []), last=True)
+
+    with closing(Database(alias=alias)) as database, pytest.raises(StorageTimeout):
+        write(database)
 
 
 @pytest.mark.parametrize("write", WRITES)
