@@ -43,7 +43,7 @@ class ActivitiesError(Exception):
     """Anything that a use case answers instead of its result.
 
     `details` are short texts that travel with the error over every wire, so that the far side can raise the
-    same error again; the message is made from them.
+    same error again; the message is made from them, or is the one that a newer peer gave with an error unknown here.
     """
 
     template: ClassVar[str] = "something went wrong"
@@ -55,7 +55,7 @@ class ActivitiesError(Exception):
         super().__init__()
 
     def __str__(self) -> str:
-        return self.template.format_map(_Blank(self.details))
+        return self.details.get("message") or self.template.format_map(_Blank(self.details))
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.__dict__ == other.__dict__

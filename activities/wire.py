@@ -59,6 +59,21 @@ CODES: Mapping[type[ActivitiesError], int] = MappingProxyType(
 )
 
 
+_NEAREST: Mapping[int, type[ActivitiesError]] = MappingProxyType(
+    {
+        code_pb2.NOT_FOUND: ActivityNotFound,
+        code_pb2.ALREADY_EXISTS: ActivityExists,
+        code_pb2.FAILED_PRECONDITION: TooManyActivities,
+        code_pb2.RESOURCE_EXHAUSTED: StorageBusy,
+        code_pb2.DEADLINE_EXCEEDED: StorageTimeout,
+        code_pb2.UNAVAILABLE: StorageUnavailable,
+        code_pb2.UNAUTHENTICATED: NotAuthenticated,
+        code_pb2.PERMISSION_DENIED: PermissionDenied,
+    }
+)
+"""What an error with this code is most like."""
+
+
 def given_fields(message: Message) -> dict[str, object]:
     """The fields of a request as raw input for the domain: an `optional` one that was not sent is left out."""
     return {
@@ -79,14 +94,17 @@ def activity_message(activity: Activity) -> activities_pb2.Activity:
 
 
 def activity_from(message: activities_pb2.Activity) -> Activity:
-    """An activity that a peer of ours sent, which has checked it already."""
-    return Activity(
-        name=message.name,
-        begin_date=date.fromisoformat(message.begin_date),
-        end_date=date.fromisoformat(message.end_date),
-        times_per_day=message.times_per_day,
-        quantity_per_time=Decimal(repr(message.quantity_per_time)),
-    )
+    """An activity that a peer of ours sent, which has checked it already; `ValueError` when it can be none."""
+    try:
+        return Activity(
+            name=message.name,
+            begin_date=date.fromisoformat(message.begin_date),
+            end_date=date.fromisoformat(message.end_date),
+            times_per_day=message.times_per_day,
+            quantity_per_time=Decimal(repr(message.quantity_per_time)),
+        )
+    except (InvalidActivity, ArithmeticError) as wrong:
+        raise ValueError("no activity") from wrong
 
 
 def activity_to_bytes(activity: Activity) -> bytes:
@@ -97,7 +115,7 @@ def activity_from_bytes(data: bytes) -> Activity:
     """What `activity_to_bytes` made; `ValueError` for anything else."""
     try:
         return activity_from(activities_pb2.Activity.FromString(data))
-    except (DecodeError, InvalidActivity, ArithmeticError) as garbage:
+    except DecodeError as garbage:
         raise ValueError("no activity") from garbage
 
 
@@ -201,16 +219,20 @@ def status_of(error: ActivitiesError) -> status_pb2.Status:
 
 
 def error_of(status: status_pb2.Status) -> ActivitiesError | None:
-    """The error that `status_of` made this from; None when it is none of ours."""
+    """The error that `status_of` made this from, or the nearest to a newer peer's, with its message; None when it is
+    none of ours."""
     info, request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
     for detail in status.details:
         if detail.Is(info.DESCRIPTOR):
             detail.Unpack(info)
         elif detail.Is(request.DESCRIPTOR):
             detail.Unpack(request)
-    if info.domain != DOMAIN or info.reason not in ERRORS:
+    if info.domain != DOMAIN:
         return None
-    if info.reason == InvalidActivity.__name__:
+    kind = ERRORS.get(info.reason)
+    if kind is None:
+        return _nearest(status, request)
+    if kind is InvalidActivity:
         params = json.loads(info.metadata.get("params", "[]"))
         return InvalidActivity(
             Violation(each.field, code, known)
@@ -218,4 +240,13 @@ def error_of(status: status_pb2.Status) -> ActivitiesError | None:
             else Violation(each.field, "other", {"message": each.description})
             for each, known in zip(request.field_violations, chain(params, repeat({})), strict=False)
         )
-    return ERRORS[info.reason](**dict(info.metadata))
+    return kind(**info.metadata)
+
+
+def _nearest(status: status_pb2.Status, request: error_details_pb2.BadRequest) -> ActivitiesError | None:
+    """What comes nearest to an error whose name only a newer peer knows, with its message."""
+    if status.code == code_pb2.INVALID_ARGUMENT:
+        fields = [(each.field, each.description) for each in request.field_violations] or [("request", status.message)]
+        return InvalidActivity(Violation(field, "other", {"message": message}) for field, message in fields)
+    kind = _NEAREST.get(status.code)
+    return None if kind is None else kind(message=status.message)

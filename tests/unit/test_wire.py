@@ -163,7 +163,6 @@ def test_broken_rules_of_a_peer_that_counts_their_details_otherwise_keep_their_f
     [
         None,
         error_details_pb2.ErrorInfo(reason="ActivityNotFound", domain="example.org"),
-        error_details_pb2.ErrorInfo(reason="ActivityVanished", domain="activities"),
         error_details_pb2.ErrorInfo(),
     ],
 )
