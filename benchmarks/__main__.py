@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import consume, create, get, neighbour, roundtrip, size, stream
+from benchmarks import consume, create, get, interface, neighbour, roundtrip, size, stream
 from benchmarks.harness import Row, table, write_json
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "consume": consume.run,
     "roundtrip": roundtrip.run,
     "neighbour": neighbour.run,
+    "interface": interface.run,
 }
 
 

@@ -19,10 +19,10 @@ def run() -> list[Row]:
         baseline("bare", rows) as bare,
         baseline("naive", rows) as naive,
     ):
-        return compare("get", _gets(activities), {"bare grpcio": _gets(bare), "naive build": _gets(naive)})
+        return compare("get", gets(activities), {"bare grpcio": gets(bare), "naive build": gets(naive)})
 
 
-def _gets(server: Server) -> Measure:
+def gets(server: Server) -> Measure:
     message = pb.ActivityGetRequest(chat_id=CHAT, name="activity 7").SerializeToString()
     request = (message, chat_token(CHAT))
 

@@ -125,9 +125,22 @@ def ours_over_http(database: Database) -> Iterator[Server]:
 
 
 @contextmanager
-def baseline(name: str, database: Database) -> Iterator[Server]:
+def our_interface(database: Database, data: Server) -> Iterator[Server]:
+    """`manage.py grpcserver` on the backend `grpc`."""
+    theirs = {
+        "ACTIVITIES_BACKEND": "grpc",
+        "ACTIVITIES_GRPC_TARGET": data.address,
+        "ACTIVITIES_GRPC_TOKEN": SERVICE_SECRET,
+    }
+    command = ["manage.py", "grpcserver", "--address", "127.0.0.1:0"]
+    with _started(command, {**database.environment, **theirs}) as server:
+        yield server
+
+
+@contextmanager
+def baseline(name: str, database: Database, *arguments: str) -> Iterator[Server]:
     """A program under `baselines/`, which prints its address."""
-    with _started(["-m", f"benchmarks.baselines.{name}"], database.environment) as server:
+    with _started(["-m", f"benchmarks.baselines.{name}", *arguments], database.environment) as server:
         yield server
 
 
