@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any, NoReturn, cast
+from uuid import uuid4
 
 import grpc
+from google.protobuf.message import DecodeError
+from google.rpc import status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
@@ -28,6 +33,7 @@ from activities.domain import (
     Outcome,
     Page,
     PermissionDenied,
+    RateLimited,
     StorageBusy,
     StorageTimeout,
     StorageUnavailable,
@@ -50,19 +56,54 @@ from proto.activities.v1 import chats_pb2 as chats_pb
 
 logger = logging.getLogger(__name__)
 
-_KEEPALIVE = (
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.ping_timeout_ms", 10_000),
-)
-"""A stream, which has no deadline, ends when the machine at its other end is gone. Servers of ours allow one a 10 s."""
+PING_SECONDS = 5
+"""After so long a silence a data service is asked whether it is there. Servers have to bear that, calls or not."""
+PONG_SECONDS = 2
+"""How long it may take to say so; then its calls go to another one, and it is connected to anew."""
+CONNECT_SECONDS = 20
+"""What one try to connect may take, TLS and the first words of HTTP/2 included. Meanwhile calls wait, each until its
+deadline: who cannot be reached is told from who does not answer."""
+MOST_RECONNECT_SECONDS = 1
+"""The longest pause between two tries; the first is a tenth of that."""
+READ_AHEAD_BYTES = 64 << 10
+"""How much of a stream may have come before its reader asks for it."""
+
+SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    # All of it is safe to repeat: reads; writes of activities, each with a request id; those of chats, which do no more
+    # when they come twice. Streams begin anew as long as no message has come. The pauses, 0.75 s together, bridge the
+    # loss of one data service, or its quick restart; no deadline becomes longer by them.
+    "methodConfig": [
+        {
+            "name": [
+                {"service": "activities.v1.ActivityService"},
+                {"service": "activities.v1.ChatService"},
+                {"service": "grpc.health.v1.Health"},
+            ],
+            "retryPolicy": {
+                "maxAttempts": 5,  # the most that gRPC makes
+                "initialBackoff": "0.05s",
+                "backoffMultiplier": 2,
+                "maxBackoff": "1s",
+                # A server that stops cancels what it has received and not begun.
+                "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
+            },
+        }
+    ],
+    # The calls of all threads may fail at once when a data service dies. After half as many failures that no successes
+    # have made good, nothing is repeated: nobody is kept waiting, and who comes back is not run over.
+    "retryThrottling": {"maxTokens": 1000, "tokenRatio": 1},
+}
 
 
 class Remote:
-    """One channel to a data service at `target`, shown our service `token`; `limit` seconds for each call."""
+    """One channel to the data services at `target`, shown our service `token`; `limit` seconds for each call.
+
+    They may be away when it begins, and come and go. Calls go to those that are there in turn.
+    """
 
     def __init__(self, *, target: str, token: str, limit: float = 2.0, tls: ClientTls | None = None) -> None:
-        self._channel = _secure_channel(target, tls) if tls else grpc.insecure_channel(target, _KEEPALIVE)
+        self._channel = _channel(target, tls)
         self._health = health_pb2_grpc.HealthStub(self._channel)
         caller = _Caller(token, limit)
         self._caller = caller
@@ -70,7 +111,7 @@ class Remote:
         self.chats: Chats = RemoteChats(self._channel, caller)
 
     def ready(self, call: Call) -> None:
-        """Returns when the data service says that it serves."""
+        """Returns when a data service says that it serves."""
         answer = self._caller.ask(self._health.Check, health_pb2.HealthCheckRequest(), call)
         if answer.status != health_pb2.HealthCheckResponse.SERVING:
             raise StorageUnavailable
@@ -79,11 +120,27 @@ class Remote:
         self._channel.close()
 
 
-def _secure_channel(target: str, tls: ClientTls) -> grpc.Channel:
+def _channel(target: str, tls: ClientTls | None) -> grpc.Channel:
+    options: list[tuple[str, str | int]] = [
+        ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
+        ("grpc.keepalive_time_ms", PING_SECONDS * 1000),
+        ("grpc.keepalive_timeout_ms", PONG_SECONDS * 1000),
+        ("grpc.http2.ping_timeout_ms", PONG_SECONDS * 1000),  # without it the former does nothing for a minute
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.min_reconnect_backoff_ms", CONNECT_SECONDS * 1000),  # so gRPC calls it
+        ("grpc.initial_reconnect_backoff_ms", MOST_RECONNECT_SECONDS * 100),
+        ("grpc.max_reconnect_backoff_ms", MOST_RECONNECT_SECONDS * 1000),
+        ("grpc.dns_min_time_between_resolutions_ms", MOST_RECONNECT_SECONDS * 1000),
+        ("grpc.http2.lookahead_bytes", READ_AHEAD_BYTES),
+        ("grpc.http2.bdp_probe", 0),  # it would make that megabytes
+    ]
+    if tls is None:
+        return grpc.insecure_channel(target, options)
+    if tls.server_name:
+        options.append(("grpc.ssl_target_name_override", tls.server_name))
     pems = tls.pems
     credentials = grpc.ssl_channel_credentials(pems.ca, pems.key or None, pems.chain or None)
-    options = [("grpc.ssl_target_name_override", tls.server_name)] if tls.server_name else []
-    return grpc.secure_channel(target, credentials, [*_KEEPALIVE, *options])
+    return grpc.secure_channel(target, credentials, options)
 
 
 class _Caller:
@@ -107,18 +164,31 @@ class _Caller:
         finally:
             call.cancellation.forget(future.cancel)
 
+    def write(self, method: grpc.UnaryUnaryMultiCallable[Any, Any], request: object, call: Call) -> Any:
+        """The same for what is done only once under its request id, and gets one when its caller has none: a method is
+        repeated or it is not, whoever asks."""
+        return self.ask(method, request, call if call.request_id else replace(call, request_id=uuid4()))
+
     def stream(self, method: grpc.UnaryStreamMultiCallable[Any, Any], request: object, call: Call) -> Generator[Any]:
-        """The answers to one call as they come; the far side reads no further when the reader stops."""
+        """The answers to one call as they come, each within the limit; the far side reads no further when the reader
+        stops."""
         timeout = None if call.deadline == math.inf else max(0.0, call.deadline - time.monotonic())
         answers: Any = method(request, timeout=timeout, metadata=self._metadata(call))
         call.cancellation.on_cancel(answers.cancel)
+        patience = _Patience(self._limit, since=call.asked_at, give_up=answers.cancel)
         try:
-            yield from answers
+            for answer in answers:
+                patience.pause()
+                yield answer
+                patience.resume()
         except grpc.RpcError as failed:
             if call.cancellation.happened:
                 raise Cancelled from None
+            if patience.is_over:
+                raise StorageTimeout from None
             _raise(failed)
         finally:
+            patience.close()
             answers.cancel()
             call.cancellation.forget(answers.cancel)
 
@@ -127,26 +197,72 @@ class _Caller:
         return (self._authorization, *given)
 
 
+class _Patience:
+    """Calls `give_up`, from a thread of its own, when a reader has waited `limit` seconds for what is next."""
+
+    def __init__(self, limit: float, *, since: float, give_up: Callable[[], object]) -> None:
+        self.is_over = False
+        self._limit = limit
+        self._until = since + limit
+        self._give_up = give_up
+        self._closed = threading.Event()
+        threading.Thread(target=self._watch, name="grpc-patience", daemon=True).start()
+
+    def pause(self) -> None:
+        """The reader has something."""
+        self._until = math.inf
+
+    def resume(self) -> None:
+        """The reader waits again."""
+        self._until = time.monotonic() + self._limit
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def _watch(self) -> None:
+        while (left := self._until - time.monotonic()) > 0:
+            if self._closed.wait(min(left, self._limit)):  # paused or not, it cannot be over sooner
+                return
+        self.is_over = True
+        self._give_up()
+
+
 def _raise(failed: grpc.RpcError) -> NoReturn:
     """Raises what the far side raised, or what its silence means."""
-    status = rpc_status.from_call(cast("grpc.Call", failed))
+    code = cast("grpc.Call", failed).code()
+    status = _status(failed)
     error = None if status is None else error_of(status)
+    if error is None and code in _BY_CODE:
+        error = _BY_CODE[code]()
+    if error is None:
+        raise failed
     if isinstance(error, NotAuthenticated | PermissionDenied):
         # Ours, not the caller's, whose token was good here.
         logger.error("the data service refuses ACTIVITIES_GRPC_TOKEN: %s", error)
         raise StorageUnavailable from failed
-    if error is not None:
-        raise error from None
-    by_code = {
-        grpc.StatusCode.DEADLINE_EXCEEDED: StorageTimeout,
-        grpc.StatusCode.RESOURCE_EXHAUSTED: StorageBusy,
-        grpc.StatusCode.UNAVAILABLE: StorageUnavailable,
-        grpc.StatusCode.CANCELLED: StorageUnavailable,  # by the far side, which stops
-    }
-    code = cast("grpc.Call", failed).code()
-    if code in by_code:
-        raise by_code[code]() from failed
-    raise failed
+    if isinstance(error, RateLimited):
+        logger.error("the data service bounds our ACTIVITIES_GRPC_TOKEN: %s", error)
+        raise StorageBusy(**error.details) from failed
+    raise error from None
+
+
+def _status(failed: grpc.RpcError) -> status_pb2.Status | None:
+    """What the far side told beside the code, where that can be read."""
+    try:
+        return rpc_status.from_call(cast("grpc.Call", failed))
+    except (DecodeError, ValueError):
+        return None
+
+
+_BY_CODE = {
+    grpc.StatusCode.DEADLINE_EXCEEDED: StorageTimeout,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: StorageBusy,
+    grpc.StatusCode.UNAVAILABLE: StorageUnavailable,
+    grpc.StatusCode.CANCELLED: StorageUnavailable,  # by the far side, which stops
+    grpc.StatusCode.UNAUTHENTICATED: NotAuthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
+}
+"""What a code means that comes without a reason of ours: from gRPC itself, or from what is between."""
 
 
 class RemoteActivities:
@@ -157,7 +273,7 @@ class RemoteActivities:
         self._caller = caller
 
     def create(self, chat_id: int, *, activity: Activity, call: Call) -> Activity:
-        return activity_from(self._caller.ask(self._stub.ActivityCreate, create_request(chat_id, activity), call))
+        return activity_from(self._caller.write(self._stub.ActivityCreate, create_request(chat_id, activity), call))
 
     def get(self, chat_id: int, *, name: str, call: Call) -> Activity:
         request = pb.ActivityGetRequest(chat_id=chat_id, name=name)
@@ -178,10 +294,10 @@ class RemoteActivities:
 
     def update(self, chat_id: int, *, name: str, changes: ActivityChanges, call: Call) -> Activity:
         request = update_request(chat_id, name, changes)
-        return activity_from(self._caller.ask(self._stub.ActivityUpdate, request, call))
+        return activity_from(self._caller.write(self._stub.ActivityUpdate, request, call))
 
     def delete(self, chat_id: int, *, name: str, call: Call) -> None:
-        self._caller.ask(self._stub.ActivityDelete, delete_request(chat_id, name), call)
+        self._caller.write(self._stub.ActivityDelete, delete_request(chat_id, name), call)
 
     def apply(self, commands: Sequence[Command], *, call: Call) -> Sequence[Outcome]:
         """One call for each command: the wire has no call for several."""

@@ -23,7 +23,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from activities.access import Access
-from activities.domain import ActivitiesError, NotAuthenticated, Reading, read_request_id
+from activities.domain import ActivitiesError, NotAuthenticated, Reading, StorageUnavailable, read_request_id
 from activities.fair_use import HOLD_SECONDS
 from activities.ports import Call, Cancellation, Cancelled
 from activities.requests import Request
@@ -32,6 +32,10 @@ from activities.wire import DOMAIN, given_fields, status_of
 from grpc_server.stalls import StalledReaders
 
 logger = logging.getLogger(__name__)
+
+NOT_AGAIN = ("grpc-retry-pushback-ms", "-1")
+"""Tells a client's gRPC not to repeat the call by itself: we were reached, and it is for the caller to try again. In a
+row of services each would multiply the others' tries."""
 
 WAY_BACK = 0.05
 """The part of the caller's time that is kept for the answer's way back, so that it gets our error, not its own."""
@@ -342,6 +346,8 @@ def _status(error: ActivitiesError) -> grpc.Status:
         headers.append(("retry-after", str(retry_after)))
     if isinstance(error, NotAuthenticated):
         headers.append(("www-authenticate", "Bearer"))
+    if isinstance(error, StorageUnavailable):
+        headers.append(NOT_AGAIN)
     metadata = (*status.trailing_metadata, *headers)
     return status._replace(trailing_metadata=metadata)  # type: ignore[attr-defined,no-any-return] # a named tuple
 

@@ -14,6 +14,7 @@ from activities.cli import family, host_and_port, is_loopback
 from activities.container import Container
 from activities.ports import MAX_REQUEST_BYTES
 from activities.tls import Pems, ServerTls
+from grpc_server.client import PING_SECONDS as ASKED_EACH
 from grpc_server.exchange import Exchanges, decisions_of, open_to_all
 from grpc_server.health import HealthServicer
 from grpc_server.services import ActivityServicer, ChatServicer
@@ -40,8 +41,9 @@ PING_SECONDS = 30
 """After so long a silence the other side is asked whether it is there, as its machine may have lost its power."""
 PONG_SECONDS = 10
 """How long it may take to say so."""
-LEAST_PING_SECONDS = 10
-"""Who asks us more often than that, and we have nothing to send it, costs us more than it needs to."""
+LEAST_PING_SECONDS = ASKED_EACH / 2
+"""Who asks us more often than that, and we have nothing to send it, costs us more than it needs to. An interface service
+asks half as often."""
 MOST_PING_STRIKES = 2
 """How often it may do so; then it is told `too_many_pings`, and the connection closed."""
 IDLE_SECONDS = 600
@@ -137,7 +139,7 @@ def _bounds() -> list[tuple[str, int]]:
         ("grpc.http2.ping_timeout_ms", PONG_SECONDS * 1000),
         # Else a ping without a call may come every two hours only, and clients cannot know.
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_SECONDS * 1000),
+        ("grpc.http2.min_ping_interval_without_data_ms", int(LEAST_PING_SECONDS * 1000)),
         ("grpc.http2.max_ping_strikes", MOST_PING_STRIKES),
         ("grpc.max_connection_idle_ms", IDLE_SECONDS * 1000),
         ("grpc.max_connection_age_ms", AGE_SECONDS * 1000),

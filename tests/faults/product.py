@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import psutil
+
 from grpc_server.client import Remote
 from tests.faults.services import ROOT, eventually
 
@@ -48,6 +50,22 @@ class Process:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(timeout=20)
 
+    def pause(self) -> None:
+        """It does nothing; the system still takes for it what comes."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    @property
+    def connections(self) -> list[tuple[int, int]]:
+        """Its own port and the other side's, for each of its connections."""
+        return [
+            (each.laddr.port, each.raddr.port)
+            for each in psutil.Process(self._process.pid).net_connections("tcp")
+            if each.status == psutil.CONN_ESTABLISHED
+        ]
+
     def kill(self) -> None:
         """It gets to do nothing more."""
         self._process.kill()
@@ -58,14 +76,15 @@ class Process:
 
 
 class Product(Process):
-    """A data service; `activities` and `chats` are what a client in another process has of it."""
+    """A data service; `activities` and `chats` are what a client in another process has of it. Port 0 is a free one."""
 
-    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
-        port = r"gRPC \S+:(\d+)"
-        super().__init__(environment, log, "grpcserver", "--address", "127.0.0.1:0", up=port)
-        said = self.said(port)
+    def __init__(self, environment: Mapping[str, str], log: Path, port: int = 0) -> None:
+        up = r"gRPC \S+:(\d+)"
+        super().__init__(environment, log, "grpcserver", "--address", f"127.0.0.1:{port}", up=up)
+        said = self.said(up)
         assert said is not None
-        self.target = f"127.0.0.1:{said[1]}"
+        self.port = int(said[1])
+        self.target = f"127.0.0.1:{self.port}"
         self._remote = Remote(target=self.target, token=TOKEN, limit=PATIENCE)
         self.activities, self.chats = self._remote.activities, self._remote.chats
 
