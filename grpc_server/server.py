@@ -42,8 +42,8 @@ PING_SECONDS = 30
 PONG_SECONDS = 10
 """How long it may take to say so."""
 LEAST_PING_SECONDS = ASKED_EACH / 2
-"""Who asks us more often than that, and we have nothing to send it, costs us more than it needs to. An interface service
-asks half as often."""
+"""Who asks us more often than that, and we have nothing to send it, costs us more than it needs to. Interface services
+ask half as often."""
 MOST_PING_STRIKES = 2
 """How often it may do so; then it is told `too_many_pings`, and the connection closed."""
 IDLE_SECONDS = 600
