@@ -41,7 +41,7 @@ class SecuredServices(Services):
     """The servers, and the environments of the processes of docker-compose.yml on them."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         authority = Authority(folder / "ca")
         server, client = authority.issue(name="IP:127.0.0.1"), authority.issue(name="DNS:client")
         self.certificates = Certificates(authority.file, server, client)
@@ -144,10 +144,10 @@ class SecuredServices(Services):
             def run(*words: str) -> None:
                 subprocess.run([psql, *address, *words], env=environment, check=True, timeout=60)
 
-            if not (self._folder / "database").exists():
+            if not (self.folder / "database").exists():
                 run("-d", "postgres", "-c", "CREATE DATABASE activities")
                 run("-d", "activities", "-f", str(DEPLOY / "postgres" / "roles.sql"))
-                (self._folder / "database").touch()
+                (self.folder / "database").touch()
 
         return replace(plain, command=command, once_up=once_up)
 
@@ -182,7 +182,7 @@ class SecuredServices(Services):
         port, controller = self.ports["kafka"], self._state["kafka_controller_port"]
         places = {"INSIDE://:9092": f"INSIDE://127.0.0.1:{port}", "kafka:9092": f"127.0.0.1:{port}"}
         places |= {"127.0.0.1:9093": f"127.0.0.1:{controller}", "127.0.0.1:9095": f"127.0.0.1:{self._broker_port}"}
-        folder = self._folder / "kafka"
+        folder = self.folder / "kafka"
         settings = {}
         for name, text in COMPOSE["kafka"]["environment"].items():
             if name.startswith("KAFKA_") and name not in ("KAFKA_HEAP_OPTS", "KAFKA_LOG_DIRS"):
@@ -200,7 +200,7 @@ class SecuredServices(Services):
         plain = self._native.kafka(self._state, settings)
 
         def command() -> list[str]:
-            pair, both = self.certificates.server, self._folder / "server.pem"
+            pair, both = self.certificates.server, self.folder / "server.pem"
             both.write_text(pair.key.read_text() + pair.certificate.read_text())
             self._own("kafka", both, self.certificates.ca)
             words: list[str] = plain.command()
