@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -31,6 +32,14 @@ RECORD_LIFETIME = timedelta(hours=24)
 """How long the answer to a request id is kept."""
 QUEUE_LIFETIME = timedelta(days=9)
 """How long after it was accepted a command may still come: a day in its topic, 7 as a dead letter, a day once more."""
+
+
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def traceparent_of(raw: str | None) -> str:
+    """A header of W3C's Trace Context, which is passed on as it came; empty for none, and for what is none."""
+    return raw if raw is not None and _TRACEPARENT.fullmatch(raw) else ""
 
 
 class Cancelled(Exception):
@@ -82,6 +91,8 @@ class Call:
     deadline: float = math.inf
     request_id: UUID | None = None
     cancellation: Cancellation = field(default_factory=Cancellation)
+    traceparent: str = ""
+    """The trace that the request belongs to, as `traceparent_of` has it."""
 
 
 class Activities(Protocol):

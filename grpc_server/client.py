@@ -193,8 +193,9 @@ class _Caller:
             call.cancellation.forget(answers.cancel)
 
     def _metadata(self, call: Call) -> tuple[tuple[str, str], ...]:
-        given = () if call.request_id is None else (("x-request-id", str(call.request_id)),)
-        return (self._authorization, *given)
+        request_id = () if call.request_id is None else (("x-request-id", str(call.request_id)),)
+        trace = (("traceparent", call.traceparent),) if call.traceparent else ()
+        return (self._authorization, *request_id, *trace)
 
 
 class _Patience:

@@ -25,7 +25,7 @@ from grpc_status import rpc_status
 from activities.access import Access
 from activities.domain import ActivitiesError, NotAuthenticated, Reading, StorageUnavailable, read_request_id
 from activities.fair_use import HOLD_SECONDS
-from activities.ports import Call, Cancellation, Cancelled
+from activities.ports import Call, Cancellation, Cancelled, traceparent_of
 from activities.requests import Request
 from activities.streams import StreamSlots
 from activities.wire import DOMAIN, given_fields, status_of
@@ -292,6 +292,7 @@ def _read(
         _deadline(context),
         None if request_id is None else reading.take("x-request-id", read_request_id, request_id),
         _cancellation(context),
+        traceparent_of(_metadata(context, "traceparent")),
     )
     principal = access.authenticate(_metadata(context, "authorization"), call=call)
     served.who = principal.name

@@ -113,7 +113,7 @@ class QueuedActivities:
         call.cancellation.on_cancel(expected.cancel)
         leaving.callback(call.cancellation.forget, expected.cancel)
         pending = OutcomePending(request_id=str(request_id))
-        return _Wait(record_of(command, request_id), expected, pending, call, self._limit)
+        return _Wait(record_of(command, request_id, call.traceparent), expected, pending, call, self._limit)
 
 
 class _Wait:

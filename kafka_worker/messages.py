@@ -36,6 +36,7 @@ GROUP = "activities-data-service"
 REQUEST_ID = "request-id"
 """The header of a record that makes its command safe to send again."""
 
+TRACEPARENT = "traceparent"
 ACCEPTED_AT = "accepted-at"
 """The header of a record that was put aside and is sent again: when it was accepted, in Unix milliseconds."""
 _MILLISECONDS = re.compile(rb"[0-9]{1,15}")
@@ -70,7 +71,7 @@ class Position:
         return uuid5(NAMESPACE_OID, f"{self.topic}/{self.partition}/{self.offset}")
 
 
-def record_of(command: Command, request_id: UUID) -> Record:
+def record_of(command: Command, request_id: UUID, traceparent: str = "") -> Record:
     """A command as a record; a chat's commands of one kind share a partition and keep their order."""
     request: Message
     if isinstance(command, Create):
@@ -80,6 +81,8 @@ def record_of(command: Command, request_id: UUID) -> Record:
     else:
         topic, request = DELETE, delete_request(command.chat_id, command.name)
     headers = [(REQUEST_ID, str(request_id).encode())]
+    if traceparent:
+        headers.append((TRACEPARENT, traceparent.encode()))
     return Record(topic, str(command.chat_id).encode(), request.SerializeToString(), headers)
 
 

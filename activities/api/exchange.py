@@ -17,7 +17,7 @@ from rest_framework.request import Request
 from activities.access import Principal
 from activities.container import Container, container
 from activities.domain import Reading, read_chat_id, read_request_id
-from activities.ports import Call, Cancellation
+from activities.ports import Call, Cancellation, traceparent_of
 
 REQUEST_ID = "x-request-id"
 _ANSWER_ID = "activities.answer_id"
@@ -65,6 +65,7 @@ def call_of(request: HttpRequest | Request, request_id: UUID | None = None) -> C
         asked_at=request.META.get("activities.asked_at") or time.monotonic(),
         request_id=request_id,
         cancellation=request.META.get("activities.cancellation") or Cancellation(),
+        traceparent=traceparent_of(request.headers.get("traceparent")),
     )
 
 
