@@ -152,14 +152,19 @@ class Access:
 
     def authenticate(self, authorization: str | None, *, call: Call) -> Principal:
         """Who shows this `Authorization` header or metadata, as `principal` has it."""
-        scheme, _, token = (authorization or "").partition(" ")
-        if authorization is None or scheme.lower() != "bearer":
+        token = _bearer(authorization)
+        if token is None:
             raise NotAuthenticated
         try:
-            return self.principal(token.strip(), call=call)
+            return self.principal(token, call=call)
         except RateLimited as refused:
-            self.fair_use.remember(authorization, refused)
+            self.fair_use.remember(token, refused)
             raise
+
+    def refusal(self, authorization: str) -> RateLimited | None:
+        """Why whoever shows this header need not be looked at yet; cheap, and None for all but a noisy caller."""
+        token = _bearer(authorization)
+        return None if token is None else self.fair_use.refusal(token)
 
     def principal(self, token: str, *, call: Call) -> Principal:
         """Who holds this token, which counts as a request of theirs.
@@ -192,6 +197,12 @@ class Access:
             self.fair_use.by_token(chat_id)
             return Principal("chat", chat_id)
         raise NotAuthenticated
+
+
+def _bearer(authorization: str | None) -> str | None:
+    """The token in an `Authorization` header, however it is spelt; None when there is none."""
+    scheme, _, token = (authorization or "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
 
 
 def _claims(claims: dict[str, object]) -> tuple[int, float, float]:

@@ -80,7 +80,7 @@ class FailedLogins:
             digest = salted_hmac("activities.failed-login", text).hexdigest()
             return f"activities:failed-login:{int(now // WINDOW_SECONDS)}:{digest}"
 
-        return key(f"name {normalize('NFKC', name)}"), key(f"address {_place(address)}")
+        return key(f"name {normalize('NFKC', name.strip())}"), key(f"address {_place(address)}")
 
 
 def _place(address: str) -> str:

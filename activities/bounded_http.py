@@ -121,6 +121,13 @@ class _Bounded(HttpToolsProtocol):
         if len(self.pipeline) > MOST_PIPELINED:
             self._cut_off()
 
+    def on_body(self, body: bytes) -> None:
+        # uvicorn puts pieces together as bytes: of a million pieces of one byte each copies all before it.
+        cycle: Any = self.cycle
+        if cycle is not None and isinstance(cycle.body, bytes):
+            cycle.body = bytearray(cycle.body)
+        super().on_body(body)
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
         cycle.send = partial(_send, cycle)  # type: ignore[method-assign]

@@ -13,7 +13,9 @@ from activities.repositories.windows import Windows
 HOLD_SECONDS = 0.1
 """How long a transport keeps a refusal back: who asks again at once, whatever the answer, is slowed down by it."""
 MOST_REFUSED = 10_000
-"""How many credentials are remembered that were refused."""
+"""How many tokens are remembered that were refused."""
+REFUSED_SECONDS = 1.0
+"""For how long one is refused unseen: it may have been revoked meanwhile."""
 
 
 class FairUse:
@@ -36,7 +38,8 @@ class FairUse:
         self._per_service = per_service
         self._clock = clock
         self._lock = threading.Lock()
-        self._refused: dict[str, float] = {}
+        self._refused: dict[str, tuple[float, float]] = {}
+        """Each token's, until when it is refused, and until when nobody looks."""
 
     def by_token(self, chat_id: int) -> None:
         """Counts a request by one of the chat's tokens. Raises `RateLimited` beyond the bound."""
@@ -50,24 +53,20 @@ class FairUse:
         """Counts a request by a service's token. Raises `RateLimited` beyond the bound."""
         self._take(f"service:{name}", self._per_service)
 
-    def remember(self, credentials: str, refused: RateLimited) -> None:
-        """Notes that these credentials were refused."""
+    def remember(self, token: str, refused: RateLimited) -> None:
+        """Notes that this token was refused."""
+        now = self._clock()
         with self._lock:
+            self._refused.pop(token, None)  # so that the oldest are first
             if len(self._refused) >= MOST_REFUSED:
                 del self._refused[next(iter(self._refused))]
-            self._refused[credentials] = self._clock() + int(refused.details["retry_after"])
+            self._refused[token] = now + int(refused.details["retry_after"]), now + REFUSED_SECONDS
 
-    def refusal(self, credentials: str) -> RateLimited | None:
-        """Why these credentials need not be looked at yet; cheap, and None for all but a noisy caller."""
-        until = self._refused.get(credentials)
-        if until is None:
-            return None
-        left = until - self._clock()
-        if left > 0:
-            return _refused(left)
-        with self._lock:
-            self._refused.pop(credentials, None)
-        return None
+    def refusal(self, token: str) -> RateLimited | None:
+        """Why this token need not be looked at yet; None for all but a noisy caller's."""
+        until, unseen_until = self._refused.get(token, (0.0, 0.0))
+        now = self._clock()
+        return _refused(until - now) if now < min(until, unseen_until) else None
 
     def _take(self, who: str, limit: int) -> None:
         wait = self._windows.take(who, limit=limit) if limit else 0.0

@@ -71,19 +71,22 @@ ACTIVITIES_TOKEN_DAYS = checked(
 )
 
 
-def _service_token(text: str) -> ServiceToken:
-    token = ServiceToken.parse(text)
-    secret(token.secret)
-    return token
+def _service_tokens(text: str) -> list[ServiceToken]:
+    tokens = [ServiceToken.parse(word) for word in words(text)]
+    for token in tokens:
+        secret(token.secret)
+    if len({token.secret for token in tokens}) < len(tokens) or {"chat", "nobody"} & {token.name for token in tokens}:
+        raise ValueError("two may do different things by the same secret, or one is called like somebody else")
+    return tokens
 
 
 ACTIVITIES_SERVICE_TOKENS = checked(
     env,
     "ACTIVITIES_SERVICE_TOKENS",
-    lambda text: [_service_token(word) for word in words(text)],
+    _service_tokens,
     default="",
     expected="expected name:secret or name:secret:read, separated by commas; a secret has at least 32 characters "
-    "of A-Z a-z 0-9 _ -, and is none that an example shows",
+    "of A-Z a-z 0-9 _ -, and is none that an example shows; each has its own, and none is called chat or nobody",
 )
 ACTIVITIES_REQUESTS_PER_MINUTE = checked(
     env,

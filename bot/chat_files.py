@@ -189,7 +189,7 @@ def _from_json(text: str) -> Contents:
         raise _not_ours(
             _("That JSON is not a file that /export makes: it has no {format}.").format(format=_our_format())
         )
-    if document.get("version") != VERSION:
+    if (version := document.get("version")) != VERSION or isinstance(version, bool):
         newer = _("I read version {version} of such a file, and that one is another.").format(version=VERSION)
         raise Refused(Text(newer))
     rows = document.get("activities")

@@ -151,7 +151,7 @@ class Exchanges(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in
         if decision is not Decision.OPEN:
             served = Request("grpc", use_case_of(handler_call_details.method))
             for key, value in handler_call_details.invocation_metadata:
-                if key == "authorization" and (refused := self._access.fair_use.refusal(str(value))):
+                if key == "authorization" and (refused := self._access.refusal(str(value))):
                     served.failed(refused)
                     return self._held.handler(refused)
             # Here, and not in the handler: what waits for a free thread waits on the caller's time.
@@ -188,12 +188,12 @@ class _Held:
         calls with one answer and with many, and those with many need not keep a thread."""
 
         def behaviour(_request: bytes, context: grpc.ServicerContext, send: Callable[[None], None]) -> None:
-            until = time.monotonic() + HOLD_SECONDS
             remaining = context.time_remaining()
-            if (remaining is not None and remaining < 2 * HOLD_SECONDS) or not self._places.acquire(blocking=False):
-                _refuse(error, context, send)
+            hold = HOLD_SECONDS if remaining is None else min(HOLD_SECONDS, remaining / 2)
+            if self._places.acquire(blocking=False):
+                self._answerer.submit(self._refuse_at, time.monotonic() + hold, error, context, send)
             else:
-                self._answerer.submit(self._refuse_at, until, error, context, send)
+                _refuse(error, context, send)
 
         behaviour.experimental_non_blocking = True  # type: ignore[attr-defined] # where grpcio looks for it
         return grpc.unary_stream_rpc_method_handler(behaviour)
@@ -204,7 +204,7 @@ class _Held:
     def _refuse_at(
         self, until: float, error: ActivitiesError, context: grpc.ServicerContext, send: Callable[[None], None]
     ) -> None:
-        time.sleep(max(0.0, until - time.monotonic()))  # all are held equally long, so the first is due first
+        time.sleep(max(0.0, until - time.monotonic()))  # nearly all are held equally long: the first is due first
         self._places.release()
         _refuse(error, context, send)
 

@@ -36,6 +36,9 @@ class TokenAuthentication(BaseAuthentication):
                 principal = access.principal(kept_token(request), call=call)
         except NotAuthenticated as error:
             raise exceptions.NotAuthenticated(str(error)) from None
+        except Exception:
+            request._not_authenticated()  # type: ignore[attr-defined] # the page about this asks once more who is there
+            raise
         asked_by(request, principal)
         if header is None:
             must_come_from_our_pages(request)

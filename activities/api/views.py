@@ -33,7 +33,7 @@ from activities.api.authentication import (
     must_come_from_our_pages,
     read_token,
 )
-from activities.api.errors import STATUS, break_off
+from activities.api.errors import STATUS, break_off, retry_after
 from activities.api.exchange import Asked, call_of, container_of, fields_of
 from activities.api.schema import (
     CHAT_EXAMPLE,
@@ -506,6 +506,9 @@ class LoginView(Open):
         response = render(request._request, "activities/login.html", context, status=status)
         if status == 401:
             response["WWW-Authenticate"] = "Bearer"
+        seconds = retry_after(error)
+        if seconds is not None:
+            response["Retry-After"] = seconds
         patch_cache_control(response, no_store=True)
         return response
 

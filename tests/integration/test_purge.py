@@ -188,7 +188,7 @@ def test_many_go_a_batch_an_access(store: Repository) -> None:
     now = NOON + SECOND + LIFETIME
     purge(store, now)
     for each in range(PURGE_BATCH + 1):
-        forget(store, 7_000_000 + each)
+        forget(store, 7_654_000_000 + each)
     assert [store.purge(now=now, call=soon()) for _ in range(2)] == [True, False]
 
     def is_gone(chat_id: int) -> bool:
@@ -196,7 +196,7 @@ def test_many_go_a_batch_an_access(store: Repository) -> None:
         return known(store, chat_id).tokens_valid_after == 0
 
     for each in range(PURGE_BATCH + 1):
-        eventually(partial(is_gone, 7_000_000 + each))
+        eventually(partial(is_gone, 7_654_000_000 + each))
 
 
 def test_answers_to_requests_go_though_nobody_writes_any_more(

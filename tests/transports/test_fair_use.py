@@ -81,7 +81,7 @@ def test_grpc_answers_a_refused_caller_in_the_time_that_it_has(client):
     for _ in range(LIMIT):
         mine.call(mine.chats.ChatGet, chats_pb.ChatGetRequest())
     for _ in range(2):
-        code, _reason, _seconds = refusal(lambda: mine.call(mine.chats.ChatGet, chats_pb.ChatGetRequest(), timeout=0.1))
+        code, _reason, _seconds = refusal(lambda: mine.call(mine.chats.ChatGet, chats_pb.ChatGetRequest(), timeout=1.0))
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
@@ -126,6 +126,9 @@ def test_a_setting_bounds_services(settings):
 def test_http_answers_429_and_says_when_to_come_back(served, url, accept):
     for _ in range(LIMIT):
         assert served.client.get(url, headers={"accept": accept}).status_code == 200  # a page counts once as well
+    page = served.client.get(url, headers={"accept": "text/html"})
+    assert page.status_code == 429
+    assert 1 <= int(page.headers["retry-after"]) <= 60
     answer = served.client.get(url)
     assert answer.status_code == 429
     assert answer.json() == {
@@ -148,6 +151,7 @@ def test_a_browser_is_bounded_like_its_token(served):
         page = browser.post("/api/login/", data={"token": token}, headers={"accept": "text/html"})
         assert page.status_code == 429
         assert "too many requests" in page.text
+        assert 1 <= int(page.headers["retry-after"]) <= 60
 
 
 def test_grpc_and_http_share_the_bound(bounded):

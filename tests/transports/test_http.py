@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 import threading
@@ -898,3 +899,11 @@ def test_a_trusted_proxy_says_how_it_was_reached(settings: Any) -> None:
     settings.HTTP_TRUSTED_PROXIES = "10.0.0.0/8"
     with serving() as served:
         assert "Secure" not in served.client.get("/api/login/", headers=FORWARDED).headers["set-cookie"]
+
+
+def test_a_body_in_pieces_of_one_byte_is_put_together(served: Served) -> None:
+    body = json.dumps({**VITAMIN, "name": "in pieces"}).ljust(20_000).encode()
+    pieces = (body[at : at + 1] for at in range(len(body)))
+    answer = served.client.post(ACTIVITIES, content=pieces, headers={"content-type": "application/json"})
+    assert answer.status_code == 201
+    assert answer.json()["name"] == "in pieces"

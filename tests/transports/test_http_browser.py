@@ -12,6 +12,9 @@ import pytest
 from django.test import Client
 
 from activities.container import container
+from activities.domain import Chat, StorageTimeout, StorageUnavailable
+from activities.ports import Call
+from activities.repositories.memory import MemoryRepository
 from tests.examples import ODD_NAMES
 from tests.transports.served import ACTIVITIES, SERVICE, VITAMIN, Served, bearer, serving, url_of
 
@@ -272,3 +275,15 @@ def test_the_schema_tells_all_of_every_operation(served: Served) -> None:
     assert operations["listActivities"]["security"] == [{"bearer": []}, {"cookie": []}]
     assert operations["createActivity"]["responses"].keys() >= {"201", "400", "401", "403", "409", "422", "503", "504"}
     assert "409" not in operations["getActivity"]["responses"]
+
+
+@pytest.mark.parametrize(("error", "status"), [(StorageTimeout(), 504), (StorageUnavailable(), 503)])
+def test_a_page_tells_that_the_store_does_not_answer(error: Exception, status: int) -> None:
+    class Away(MemoryRepository):
+        def chat(self, chat_id: int, *, call: Call) -> Chat:
+            raise error
+
+    with serving(Away()) as served:
+        page = served.client.get(ACTIVITIES, headers={"accept": "text/html"})
+    assert page.status_code == status
+    assert ("retry-after" in page.headers) == (status == 503)

@@ -53,6 +53,14 @@ def test_an_address_is_refused_after_its_failures_under_any_name(shared: BaseCac
     assert failed.attempt("head", "198.51.100.1") == 0
 
 
+def test_a_name_is_the_same_however_it_is_spelt_to_django(shared: BaseCache) -> None:
+    failed = FailedLogins(shared, clock=lambda: 1000.0)
+    spellings = ["head", " head", "head\t", "\u3000head", "\N{FULLWIDTH LATIN SMALL LETTER H}ead"]
+    tries = [failed.attempt(spellings[number % 5], f"198.51.100.{number}") for number in range(MOST_BY_NAME + 1)]
+    assert tries[:-1] == [0] * MOST_BY_NAME
+    assert tries[-1] > 0
+
+
 def test_who_gets_in_has_not_failed(shared: BaseCache) -> None:
     failed = FailedLogins(shared, clock=lambda: 1000.0)
     for _ in range(3 * MOST_BY_ADDRESS):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from activities.access import Access, ServiceToken
 from activities.domain import NotAuthenticated, RateLimited
-from activities.fair_use import MOST_REFUSED, FairUse
+from activities.fair_use import MOST_REFUSED, REFUSED_SECONDS, FairUse
 from activities.ports import Call
 from activities.repositories.windows import MemoryWindows
 
@@ -158,23 +158,41 @@ def test_services_are_bounded_only_where_a_setting_says_so(clock):
 def test_refused_credentials_need_not_be_looked_at_until_their_time_has_come(clock):
     doors = access(clock, bounded(clock, per_chat=1))
     authorization = f"Bearer {doors.issue(1)}"
-    assert doors.fair_use.refusal(authorization) is None
+    assert doors.refusal(authorization) is None
     doors.authenticate(authorization, call=Call())
-    assert doors.fair_use.refusal(authorization) is None
+    assert doors.refusal(authorization) is None
     with pytest.raises(RateLimited):
         doors.authenticate(authorization, call=Call())
-    clock.now += 30.5
-    refused = doors.fair_use.refusal(authorization)
-    assert refused is not None
-    assert refused.details == {"retry_after": "30"}
-    clock.now += 29.5
-    assert doors.fair_use.refusal(authorization) is None
+    for spelling in (authorization, authorization.replace("Bearer ", "BEARER    "), f"{authorization} "):
+        refused = doors.refusal(spelling)
+        assert refused is not None
+        assert refused.details == {"retry_after": "60"}
+    assert doors.refusal("Basic x") is None
+    clock.now += 59.5
+    with pytest.raises(RateLimited):
+        doors.authenticate(authorization, call=Call())
+    clock.now += 1  # as it was told
+    assert doors.refusal(authorization) is None
     doors.authenticate(authorization, call=Call())
+
+
+def test_a_worn_out_token_that_is_revoked_is_soon_told_so(clock):
+    revoked_at = 0
+    doors = access(clock, bounded(clock, per_chat=1), lambda *_: revoked_at)
+    authorization = f"Bearer {doors.issue(1)}"
+    doors.authenticate(authorization, call=Call())
+    with pytest.raises(RateLimited):
+        doors.authenticate(authorization, call=Call())
+    revoked_at = int(clock.now) + 1
+    clock.now += REFUSED_SECONDS
+    assert doors.refusal(authorization) is None
+    with pytest.raises(NotAuthenticated):
+        doors.authenticate(authorization, call=Call())
 
 
 def test_few_refused_credentials_are_remembered(clock):
     fair_use = bounded(clock)
     for number in range(MOST_REFUSED + 5):
-        fair_use.remember(f"Bearer {number}", RateLimited(retry_after="60"))
-    assert fair_use.refusal("Bearer 4") is None
-    assert fair_use.refusal("Bearer 5") is not None
+        fair_use.remember(str(number), RateLimited(retry_after="60"))
+    assert fair_use.refusal("4") is None
+    assert fair_use.refusal("5") is not None

@@ -53,6 +53,12 @@ def started(*options: str, **settings: str) -> subprocess.CompletedProcess[str]:
         ("KAFKA_BOOTSTRAP_SERVERS", "one:9092, two", "expected HOST:PORT, separated by commas"),
         ("KAFKA_REPLICATION_FACTOR", "0", "expected a number from 1 to 100 like 1"),
         ("ACTIVITIES_SERVICE_TOKENS", "bot:not-to-be-shown", "expected name:secret"),
+        ("ACTIVITIES_SERVICE_TOKENS", "chat:" + "not-to-be-shown" * 3, "expected name:secret"),
+        (
+            "ACTIVITIES_SERVICE_TOKENS",
+            f"a:{'not-to-be-shown' * 3},b:{'not-to-be-shown' * 3}:read",
+            "expected name:secret",
+        ),
     ],
 )
 def test_a_wrong_setting_stops_the_start_with_one_line_that_names_it(name, value, hint):
