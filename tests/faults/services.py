@@ -73,7 +73,9 @@ class Services:
         for each in self._everyone(name):
             with suppress(psutil.NoSuchProcess):
                 each.suspend()
-                eventually(lambda each=each: each.status() == psutil.STATUS_STOPPED)  # type: ignore[misc]
+                # One that was just ending is never buried: whoever would do that stands still.
+                still = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
+                eventually(lambda each=each: each.status() in still)  # type: ignore[misc]
 
     def resume(self, name: str) -> None:
         for each in self._everyone(name):
