@@ -17,6 +17,8 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = ("postgres", "pgbouncer", "redis", "kafka")
 SECONDS = 30.0  # what a test waits at most for anything
+STILL = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
+"""Of a paused process; the latter of one that was just ending, since whoever would bury it is paused as well."""
 ANSWER_SECONDS = 4.0
 """Within this a caller has its answer. Its limit is 2 s; the rest is for a machine that does other things as well."""
 
@@ -73,9 +75,7 @@ class Services:
         for each in self._everyone(name):
             with suppress(psutil.NoSuchProcess):
                 each.suspend()
-                # One that was just ending is never buried: whoever would do that stands still.
-                still = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
-                eventually(lambda each=each: each.status() in still)  # type: ignore[misc]
+                eventually(lambda each=each: each.status() in STILL)  # type: ignore[misc]
 
     def resume(self, name: str) -> None:
         for each in self._everyone(name):
