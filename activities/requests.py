@@ -1,4 +1,4 @@
-"""One request while it is served: counted, timed, and told in one line of the log, the same on every transport."""
+"""One request while it is served: counted, timed, and told in the log, the same on every transport."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Request:
         self._began = time.perf_counter()
 
     def succeeded(self) -> None:
-        self._ended(self._meters.succeeded, "done")
+        self._ended(self._meters.succeeded, "done", logging.DEBUG)  # a line for each would cost a fast one a quarter
 
     def failed(self, error: BaseException, *, is_ours: bool | None = None) -> None:
         """It ended with this error, whose name alone is logged: some errors quote what people sent.
@@ -82,14 +82,15 @@ class Request:
         """
         if is_ours is None:
             is_ours = isinstance(error, OURS) or not isinstance(error, ActivitiesError | Cancelled)
-        self._ended(self._meters.errors if is_ours else self._meters.failed, type(error).__name__)
+        self._ended(self._meters.errors if is_ours else self._meters.failed, type(error).__name__, logging.INFO)
 
-    def _ended(self, counter: Counter, outcome: str) -> None:
+    def _ended(self, counter: Counter, outcome: str, level: int) -> None:
         seconds = time.perf_counter() - self._began
         counter.inc()
         self._meters.seconds.observe(seconds)
-        if logger.isEnabledFor(logging.INFO):
-            logger.info(
+        if logger.isEnabledFor(level):
+            logger.log(
+                level,
                 "%s %s for %s: %s in %.1f ms%s",
                 self.transport,
                 self.use_case,

@@ -1,4 +1,4 @@
-"""Each request of a use case over HTTP is counted, timed and told in one line."""
+"""Each request of a use case over HTTP is counted, timed and told in the log."""
 
 from __future__ import annotations
 

@@ -71,3 +71,12 @@ def test_a_line_names_the_service_and_the_error_and_nothing_that_was_sent(caplog
     assert line.startswith("grpc get for backup: ActivityNotFound in ")
     assert line.endswith(" ms, request id 3f2b8c1e-9d4a-4b6f-8a57-0c1d2e3f4a5b")
     assert "vitamin" not in line
+
+
+@pytest.mark.parametrize(("level", "lines"), [(logging.INFO, 0), (logging.DEBUG, 1)])
+def test_what_is_carried_out_is_told_to_whoever_looks_closely(
+    level: int, lines: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(level, "activities.requests")
+    Request("grpc", "get", who="backup").succeeded()
+    assert len(caplog.messages) == lines
