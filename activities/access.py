@@ -161,7 +161,7 @@ class Access:
             self.fair_use.remember(token, refused)
             raise
 
-    def refusal(self, authorization: str) -> RateLimited | None:
+    def refusal(self, authorization: str | None) -> RateLimited | None:
         """Why whoever shows this header need not be looked at yet; cheap, and None for all but a noisy caller."""
         token = _bearer(authorization)
         return None if token is None else self.fair_use.refusal(token)

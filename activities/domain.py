@@ -57,6 +57,11 @@ class ActivitiesError(Exception):
     def __str__(self) -> str:
         return self.details.get("message") or self.template.format_map(_Blank(self.details))
 
+    @property
+    def seconds_to_wait(self) -> str | None:
+        """After how many seconds trying again can help, this time; None where it cannot."""
+        return None if self.retry_after is None else self.details.get("retry_after", str(self.retry_after))
+
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.__dict__ == other.__dict__
 

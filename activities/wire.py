@@ -208,9 +208,9 @@ def status_of(error: ActivitiesError) -> status_pb2.Status:
         info.metadata["params"] = json.dumps([dict(each.params) for each in error.violations], ensure_ascii=False)
         status.details.add().Pack(request)
     status.details.add().Pack(info)
-    if error.retry_after is not None and CODES[type(error)] == code_pb2.RESOURCE_EXHAUSTED:
+    if error.seconds_to_wait is not None and CODES[type(error)] == code_pb2.RESOURCE_EXHAUSTED:
         retry = error_details_pb2.RetryInfo()
-        retry.retry_delay.seconds = int(error.details.get("retry_after", error.retry_after))
+        retry.retry_delay.seconds = int(error.seconds_to_wait)
         status.details.add().Pack(retry)
     if isinstance(error, OutcomePending):
         request_id = error.details.get("request_id", "")

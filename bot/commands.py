@@ -761,7 +761,7 @@ def _failure(error: ActivitiesError, asked: Asked) -> list[Line]:
 
 
 def _wait(error: RateLimited) -> Text:
-    seconds = error.details.get("retry_after", error.retry_after)
+    seconds = error.seconds_to_wait
     return Text(_("That was a lot at once. Please try again in {seconds} s.").format(seconds=seconds))
 
 

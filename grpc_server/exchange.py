@@ -8,7 +8,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -150,10 +150,10 @@ class Exchanges(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in
         served = None
         if decision is not Decision.OPEN:
             served = Request("grpc", use_case_of(handler_call_details.method))
-            for key, value in handler_call_details.invocation_metadata:
-                if key == "authorization" and (refused := self._access.refusal(str(value))):
-                    served.failed(refused)
-                    return self._held.handler(refused)
+            refused = self._access.refusal(_value(handler_call_details.invocation_metadata, "authorization"))
+            if refused is not None:
+                served.failed(refused)
+                return self._held.handler(refused)
             # Here, and not in the handler: what waits for a free thread waits on the caller's time.
             admit = partial(_read, self._access, decision, time.monotonic(), served)
         if not handler.response_streaming:
@@ -285,16 +285,16 @@ def _read(
     context: grpc.ServicerContext,
 ) -> Asked:
     """Who asks for what. Raises what the check of the token raises; broken rules wait in the reading."""
-    reading = Reading()
-    request_id = _metadata(context, "x-request-id")
+    reading, metadata = Reading(), context.invocation_metadata()
+    request_id = _value(metadata, "x-request-id")
     call = Call(
         asked_at,
         _deadline(context),
         None if request_id is None else reading.take("x-request-id", read_request_id, request_id),
         _cancellation(context),
-        traceparent_of(_metadata(context, "traceparent")),
+        traceparent_of(_value(metadata, "traceparent")),
     )
-    principal = access.authenticate(_metadata(context, "authorization"), call=call)
+    principal = access.authenticate(_value(metadata, "authorization"), call=call)
     served.who = principal.name
     served.request_id = str(call.request_id or "")
     if decision is not Decision.READS:
@@ -305,8 +305,9 @@ def _read(
     return Asked(reading, fields, reading.take("chat_id", principal.chat, fields["chat_id"]), call)
 
 
-def _metadata(context: grpc.ServicerContext, name: str) -> str | None:
-    for key, value in context.invocation_metadata():
+def _value(metadata: Iterable[tuple[str, str | bytes]], name: str) -> str | None:
+    """What came under this name first."""
+    for key, value in metadata:
         if key == name:
             return value if isinstance(value, str) else value.decode("latin-1")
     return None
@@ -342,9 +343,8 @@ def _status(error: ActivitiesError) -> grpc.Status:
     """The error as gRPC sends it, with the headers that HTTP has for it: a gateway passes them on."""
     status = rpc_status.to_status(status_of(error))
     headers = []
-    retry_after = error.details.get("retry_after", error.retry_after)
-    if retry_after is not None:
-        headers.append(("retry-after", str(retry_after)))
+    if error.seconds_to_wait is not None:
+        headers.append(("retry-after", error.seconds_to_wait))
     if isinstance(error, NotAuthenticated):
         headers.append(("www-authenticate", "Bearer"))
     if isinstance(error, StorageUnavailable):

@@ -77,18 +77,10 @@ def handle(error: Exception, context: Mapping[str, Any]) -> HttpResponseBase:
     return Response(_internal(request_id), status=500)
 
 
-def retry_after(error: Exception | None) -> str | None:
-    """In how many seconds trying again can help; None where it cannot."""
-    if not isinstance(error, ActivitiesError) or error.retry_after is None:
-        return None
-    return error.details.get("retry_after", str(error.retry_after))
-
-
 def _known(error: ActivitiesError) -> Response:
     headers = {}
-    seconds = retry_after(error)
-    if seconds is not None:
-        headers["Retry-After"] = seconds
+    if error.seconds_to_wait is not None:
+        headers["Retry-After"] = error.seconds_to_wait
     if isinstance(error, NotAuthenticated):
         headers["WWW-Authenticate"] = "Bearer"
     body = _body(type(error).__name__, str(error))

@@ -33,7 +33,7 @@ from activities.api.authentication import (
     must_come_from_our_pages,
     read_token,
 )
-from activities.api.errors import STATUS, break_off, retry_after
+from activities.api.errors import STATUS, break_off
 from activities.api.exchange import Asked, call_of, container_of, fields_of
 from activities.api.schema import (
     CHAT_EXAMPLE,
@@ -499,16 +499,15 @@ class LoginView(Open):
         return token, chat_id
 
     def _form(
-        self, request: Request, fields: Mapping[str, object], *, status: int, error: Exception | None = None
+        self, request: Request, fields: Mapping[str, object], *, status: int, error: ActivitiesError | None = None
     ) -> HttpResponse:
         message = "This token does not work: mistyped, expired or revoked?" if status == 401 else error
         context = {"next": _next(request, fields.get("next")), "error": message}
         response = render(request._request, "activities/login.html", context, status=status)
         if status == 401:
             response["WWW-Authenticate"] = "Bearer"
-        seconds = retry_after(error)
-        if seconds is not None:
-            response["Retry-After"] = seconds
+        if error is not None and error.seconds_to_wait is not None:
+            response["Retry-After"] = error.seconds_to_wait
         patch_cache_control(response, no_store=True)
         return response
 
